@@ -1,0 +1,264 @@
+"""Settings from the environment and domains from data_sources.yml, validated as a whole before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from wdh_luigi.errors import ConfigError
+
+EMBEDDED = "embedded"
+
+Mode = Literal["delete_insert", "append"]
+Select = Literal["latest_by_year_month", "latest_by_year_month_and_version", "latest_by_mtime"]
+RateUnit = Literal["auto", "ratio", "percent"]
+
+
+class Settings(BaseSettings):
+    """What the environment says (prefix ``WDH_``); every path is taken from the current folder."""
+
+    model_config = SettingsConfigDict(env_prefix="WDH_", env_ignore_empty=True, extra="ignore")
+
+    data_base_dir: Path = Path("data")
+    work_dir: Path = Path("work")
+    data_sources_config: Path = Path("data_sources.yml")
+    database_uri: SecretStr | None = None
+    embedded_dir: Path | None = None
+
+    def warehouse_uri(self) -> str:
+        """
+        Return the libpq URI to load into, or the word ``embedded``.
+
+        Raises:
+            ConfigError: unset. There is no default: a variable lost in a cron job must not load a private database.
+        """
+        if self.database_uri is None:
+            raise ConfigError(
+                "WDH_DATABASE_URI",
+                "not set, and --plan-only false loads a database",
+                "set it to a PostgreSQL URI (postgresql://user@host/database), or to the word embedded",
+            )
+        return self.database_uri.get_secret_value()
+
+
+class Section(BaseModel):
+    """A part of data_sources.yml: an unknown key is an error, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _known_pattern(text: str) -> str:
+    try:
+        groups = set(re.compile(text, re.DOTALL).groupindex)
+    except re.error as error:
+        raise ValueError(f"is no regular expression ({error})") from error
+    if len(groups & {"year", "month"}) == 1:
+        raise ValueError("names one of the groups year and month without the other")
+    return text
+
+
+def _plain_identifier(name: str) -> str:
+    if not name or not name.isprintable():
+        raise ValueError("is empty or holds a control character")
+    if len(name.encode()) > 63:
+        raise ValueError("is longer than the 63 bytes that PostgreSQL keeps of a name")
+    return name
+
+
+def _table_name(name: str) -> str:
+    parts = name.split(".")
+    if len(parts) > 2:
+        raise ValueError("has more than one dot: write table or schema.table")
+    for part in parts:
+        _plain_identifier(part)
+    return name
+
+
+def _extension(text: str) -> str:
+    if not text.startswith("."):
+        raise ValueError("is no file extension: write it with its dot, like .xlsx")
+    return text.lower()
+
+
+class Discovery(Section):
+    """Which files of the inbox are looked at, for every domain."""
+
+    file_extensions: list[Annotated[str, BeforeValidator(_extension)]] = [".xlsx", ".xlsm"]
+    exclude_directories: list[str] = []
+    ignore_patterns: list[str] = []
+    max_depth: int = Field(default=10, ge=0)
+    follow_symlinks: bool = False
+
+
+class DomainConfig(Section):
+    """How one domain's workbooks are found, read and loaded."""
+
+    description: str = ""
+    pattern: Annotated[str, BeforeValidator(_known_pattern)]
+    select: Select = "latest_by_year_month"
+    on_tie: Literal["error", "newest"] = "error"
+    sheet: int | str | None = None
+    table: Annotated[str, BeforeValidator(_table_name)]
+    pk: list[Annotated[str, BeforeValidator(_plain_identifier)]] = []
+    replace: Literal["keys", "place"] = "keys"
+    overlap: Literal["error", "replace"] = "error"
+    mode: Mode = "delete_insert"
+    rate_unit: RateUnit = "auto"
+    max_reject_ratio: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.5
+
+    @model_validator(mode="after")
+    def _keys_to_delete_by(self) -> DomainConfig:
+        if self.mode == "delete_insert" and not self.pk:
+            raise ValueError("pk is missing: delete_insert deletes by the key's columns")
+        return self
+
+
+class DataSources(Section):
+    """The whole of data_sources.yml."""
+
+    domains: dict[str, DomainConfig] = Field(min_length=1)
+    discovery: Discovery = Discovery()
+
+
+def load_settings() -> Settings:
+    """Read the ``WDH_`` variables."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "WDH_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise ConfigError(name, first["msg"], "correct the environment variable") from error
+
+
+def load_data_sources(path: Path) -> DataSources:
+    """
+    Read and validate data_sources.yml.
+
+    Raises:
+        ConfigError: names the key, its line, and for an unknown key the nearest known one.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            str(path),
+            f"cannot be read ({error.strerror})",
+            "run in the folder that holds data_sources.yml, or set WDH_DATA_SOURCES_CONFIG",
+        ) from error
+    return _parse(str(path), content)
+
+
+@functools.lru_cache(maxsize=4)
+def _parse(name: str, content: bytes) -> DataSources:
+    try:
+        root = yaml.compose(content.decode("utf-8"), Loader=yaml.SafeLoader)
+        document = yaml.safe_load(content)
+    except UnicodeDecodeError as error:
+        raise ConfigError(name, f"is not UTF-8 (byte {error.start})", "save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}, line {mark.line + 1}" if mark else name
+        raise ConfigError(where, f"is not YAML ({getattr(error, 'problem', error)})", "correct the file") from error
+    if not isinstance(document, dict):
+        raise ConfigError(name, "holds no settings", "it needs a section domains")
+    for line, key in _repeated_keys(root):
+        raise ConfigError(f"{name}, line {line}", f"the key {key!r} stands twice", "keep one of the two")
+    try:
+        return DataSources.model_validate(document)
+    except ValidationError as error:
+        raise _first_problem(name, root, error) from error
+
+
+def _repeated_keys(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
+    """Yield (line, key) of keys that YAML would silently let win over an earlier one."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                yield key.start_mark.line + 1, key.value
+            seen.add(str(key.value))
+            yield from _repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _repeated_keys(value)
+
+
+def _first_problem(name: str, root: yaml.Node | None, error: ValidationError) -> ConfigError:
+    # Unknown keys first: a misspelt key is also what makes a required one look missing.
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    loc = [str(part) for part in problem["loc"]]
+    where = f"{name}, line {_line(root, loc)}"
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(loc[:-1])
+        near = difflib.get_close_matches(loc[-1], known, n=1, cutoff=0.5)
+        mend = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
+        return ConfigError(where, f"unknown key {'.'.join(loc)}", mend)
+    message = problem["msg"].removeprefix("Value error, ")
+    found = problem["input"]
+    got = "" if problem["type"] == "missing" or isinstance(found, Mapping) else f" (got {found!r})"
+    return ConfigError(where, f"{'.'.join(loc) or 'the file'}: {message}{got}", "correct the file")
+
+
+def _known_keys(parents: list[str]) -> list[str]:
+    section: type[Section] = DataSources
+    if parents[:1] == ["domains"]:
+        section = DomainConfig
+    elif parents[:1] == ["discovery"]:
+        section = Discovery
+    return sorted(section.model_fields)
+
+
+def _line(node: yaml.Node | None, loc: list[str]) -> int:
+    """Return the line, from 1, of the deepest part of a key's path that the file holds."""
+    line = 1
+    for part in loc:
+        following: Any = None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == part:
+                    line, following = key.start_mark.line + 1, value
+        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+            following = node.value[int(part)]
+            line = following.start_mark.line + 1
+        if following is None:
+            break
+        node = following
+    return line
+
+
+def domain_config(sources: DataSources, domain: str, path: Path) -> DomainConfig:
+    """Return one domain's entry, or name the domains that there are."""
+    if domain not in sources.domains:
+        raise ConfigError(
+            str(path),
+            f"no domain {domain!r}; it has {', '.join(sorted(sources.domains))}",
+            "correct --domain, or add the domain to the file",
+        )
+    return sources.domains[domain]
+
+
+def override(config: DomainConfig, *, mode: str | None, sheet: str | None) -> DomainConfig:
+    """
+    Return the domain's entry with the task parameters in place of what the file says.
+
+    Raises:
+        ConfigError: the parameter has no such value, or the mode needs a key that the file does not name.
+    """
+    changed = config.model_dump()
+    if sheet is not None:
+        changed["sheet"] = sheet
+    if mode is not None:
+        changed["mode"] = mode
+    try:
+        return DomainConfig.model_validate(changed)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError("--mode", f"{mode!r}: {message}", "use delete_insert or append") from error

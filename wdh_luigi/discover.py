@@ -1,0 +1,355 @@
+"""The inbox: every file in it, and which workbooks are taken or why not, frozen as a snapshot."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import os
+import re
+import time
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel
+
+from wdh_luigi.config import Discovery, DomainConfig
+from wdh_luigi.errors import DiscoveryError, one_line
+from wdh_luigi.targets import digest_of, file_digest
+
+_NEAREST = 5  # names in an error; the receipt holds them all
+_RACY_SECONDS = 2.0  # a file changed so lately may change again without a new time: its hash is not kept
+
+
+class Candidate(BaseModel):
+    """
+    A file of the inbox.
+
+    Attributes:
+        path: below the inbox, with forward slashes.
+        period: "2024-11", or "" where the name gives none.
+        source: who sent it, by the pattern's group, or "".
+        version: the number of the V folder above it, 0 without one.
+        sha256: of its bytes, or "" where it was not hashed.
+        chosen: whether this run takes it.
+        reason: why it was not chosen, or why its bytes could not be read.
+    """
+
+    path: str
+    size: int = 0
+    modified: int = 0
+    period: str = ""
+    source: str = ""
+    version: int = 0
+    sha256: str = ""
+    chosen: bool = False
+    reason: str = ""
+
+    @property
+    def month(self) -> date | None:
+        """Return the first day of its period."""
+        return date.fromisoformat(f"{self.period}-01") if self.period else None
+
+
+class Snapshot(BaseModel):
+    """
+    What a run works on: the inbox and the configuration as they were when it began.
+
+    Attributes:
+        key: the same for the same workbooks under the same names and the same configuration.
+    """
+
+    key: str = ""
+    domain: str
+    inbox: str
+    config: DomainConfig
+    files: list[Candidate]
+
+    @property
+    def chosen(self) -> list[Candidate]:
+        """Return the workbooks to process, in the order of their paths."""
+        return [file for file in self.files if file.chosen]
+
+    def file(self, path: str) -> Candidate:
+        """Return the file of a path."""
+        return next(file for file in self.files if file.path == path)
+
+
+def freeze(
+    inbox: Path,
+    domain: str,
+    config: DomainConfig,
+    discovery: Discovery,
+    *,
+    period: str | None,
+    hashes: dict[str, list[int | str]],
+    today: date,
+) -> Snapshot:
+    """
+    Scan the inbox, hash what may be taken, and choose.
+
+    Args:
+        period: "2024-11", "latest", "all", or None for what the domain's ``select`` says.
+        hashes: path -> [size, mtime_ns, ctime_ns, inode, sha256] of former scans; brought up to date.
+    Raises:
+        DiscoveryError: no workbook, a tie, or a chosen period in the future.
+    """
+    files = sorted(_scan(inbox, config, discovery), key=lambda file: file.path)
+    matching = [file for file in files if not file.reason]
+    if not matching:
+        raise _nothing(inbox, config, files)
+    wanted = _periods(inbox, matching, config, period)
+    for file in matching:
+        if file.period not in wanted:
+            file.reason = f"period {file.period or 'none'} is not wanted (wanted: {', '.join(sorted(wanted))})"
+    rivals = [file for file in matching if not file.reason]
+    for file in rivals:
+        _hash(inbox / file.path, file, hashes)
+    _choose(inbox, rivals, config)
+    snapshot = Snapshot(domain=domain, inbox=str(inbox), config=config, files=files)
+    for file in snapshot.chosen:
+        if file.month and file.month > today:
+            what = f"is of {file.period}, which has not begun"
+            raise DiscoveryError(_shown(inbox, file), what, "correct the date in its name, or take another --period")
+    snapshot.key = digest_of(domain, config, [(f.path, f.sha256, f.chosen, f.reason) for f in files])
+    return snapshot
+
+
+def _shown(inbox: Path, file: Candidate) -> str:
+    return str(inbox / file.path)
+
+
+def _scan(inbox: Path, config: DomainConfig, discovery: Discovery) -> Iterator[Candidate]:
+    """Yield every file of the inbox, with a reason where it is no candidate."""
+    pattern = re.compile(config.pattern, re.DOTALL)
+    for path, entry, reason in _walk(inbox, discovery):
+        file = Candidate(path=path, reason=reason)
+        if entry is not None and not reason:
+            _recognise(file, entry, pattern, discovery)
+        yield file
+
+
+def _walk(inbox: Path, discovery: Discovery) -> Iterator[tuple[str, os.DirEntry[str] | None, str]]:
+    """Yield (path below the inbox, entry, why it is passed over) for every file, and for every folder left out."""
+    if not inbox.is_dir():
+        what = "is a file, not a folder" if inbox.exists() else "does not exist"
+        raise DiscoveryError(f"inbox {inbox}", what, "set WDH_DATA_BASE_DIR to the folder that holds the workbooks")
+    excluded = {unicodedata.normalize("NFC", name).casefold() for name in discovery.exclude_directories}
+    seen = {_identity(os.stat(inbox))}
+    folders = [("", 0)]
+    while folders:
+        below, depth = folders.pop()
+        try:
+            entries = sorted(os.scandir(inbox / below), key=lambda entry: entry.name)
+        except OSError as error:
+            if not below:
+                what = f"cannot be read ({error.strerror})"
+                raise DiscoveryError(f"inbox {inbox}", what, "give this user the right to read it") from error
+            yield below, None, f"folder cannot be read ({error.strerror})"
+            continue
+        for entry in entries:
+            path = f"{below}/{entry.name}" if below else entry.name
+            if entry.is_symlink() and not discovery.follow_symlinks:
+                yield path, None, "symbolic link (follow_symlinks is false)"
+            elif entry.is_dir():
+                reason = _left_out(entry, depth, excluded, seen, discovery)
+                if reason:
+                    yield path, None, reason
+                else:
+                    folders.append((path, depth + 1))
+            else:
+                yield path, entry, ""
+
+
+def _left_out(
+    folder: os.DirEntry[str], depth: int, excluded: set[str], seen: set[tuple[int, int]], discovery: Discovery
+) -> str:
+    """Say why a folder is not entered, or ""."""
+    if unicodedata.normalize("NFC", folder.name).casefold() in excluded:
+        return "folder excluded (exclude_directories)"
+    if ignored := _ignored(folder.name, discovery):
+        return f"folder ignored by {ignored!r} (ignore_patterns)"
+    if depth >= discovery.max_depth:
+        return f"folder deeper than max_depth {discovery.max_depth}"
+    identity = _identity(folder.stat())
+    if identity in seen:
+        return "folder seen already: a link leads back to it"
+    seen.add(identity)
+    return ""
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
+
+
+def _ignored(name: str, discovery: Discovery) -> str | None:
+    return next((pattern for pattern in discovery.ignore_patterns if fnmatch.fnmatch(name, pattern)), None)
+
+
+def _recognise(file: Candidate, entry: os.DirEntry[str], pattern: re.Pattern[str], discovery: Discovery) -> None:
+    """Fill in what a file's name and place say, or why it is no candidate."""
+    name = unicodedata.normalize("NFC", entry.name)
+    suffix = PurePosixPath(name).suffix.lower()
+    if ignored := _ignored(name, discovery):
+        file.reason = f"ignored by {ignored!r} (ignore_patterns)"
+    elif not _is_utf8(file.path):
+        file.reason = "its name or folder is not UTF-8: rename it"
+    elif suffix not in discovery.file_extensions:
+        file.reason = f"extension {suffix or 'none'} is not one of {', '.join(discovery.file_extensions)}"
+    elif (found := pattern.search(name)) is None:
+        file.reason = _where_it_stops(config_pattern=pattern.pattern, name=name)
+    else:
+        _date(file, found)
+    try:
+        stat = entry.stat()
+    except OSError as error:  # gone since, or a link to nothing
+        file.reason = file.reason or f"cannot be read ({error.strerror})"
+        return
+    file.size, file.modified = stat.st_size, stat.st_mtime_ns
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _date(file: Candidate, found: re.Match[str]) -> None:
+    parts = found.groupdict()
+    file.source = unicodedata.normalize("NFKC", parts.get("source") or "").strip()
+    file.version = _version(file.path)
+    if parts.get("year") and parts.get("month"):
+        year, month = int(parts["year"]), int(parts["month"])
+        if not 1 <= month <= 12:
+            file.reason = f"its name gives month {month}"
+            return
+        file.period = f"{year + 2000 if year < 100 else year:04}-{month:02}"
+
+
+def _version(path: str) -> int:
+    """Return the number of the nearest folder V<number> above a file; V10 is after V9."""
+    for folder in reversed(PurePosixPath(path).parts[:-1]):
+        if found := re.fullmatch(r"[vV](\d{1,9})", folder):
+            return int(found[1])
+    return 0
+
+
+def _where_it_stops(config_pattern: str, name: str) -> str:
+    """Say how far into the pattern a name can be matched."""
+    return f"does not match the pattern from {config_pattern[_matched(config_pattern, name) :][:60]!r} on"
+
+
+def _matched(pattern: str, name: str) -> int:
+    """Return the length of the longest part of a pattern, from its start, that is one and matches the name."""
+    for end in range(len(pattern), 0, -1):
+        try:
+            part = re.compile(pattern[:end], re.DOTALL)
+        except re.error:
+            continue
+        if part.search(name):
+            return end
+    return 0
+
+
+def _nothing(inbox: Path, config: DomainConfig, files: Sequence[Candidate]) -> DiscoveryError:
+    """Explain an inbox without a candidate by the nearest names and why they are none."""
+    what = f"no workbook matches the pattern {config.pattern!r}"
+    if not files:
+        return DiscoveryError(f"inbox {inbox}", f"{what}: the folder is empty", "set WDH_DATA_BASE_DIR to the inbox")
+    nearest = sorted(files, key=lambda file: _nearness(file, config), reverse=True)[:_NEAREST]
+    names = "; ".join(f"{file.path}: {file.reason}" for file in nearest)
+    more = f" (and {len(files) - _NEAREST} more)" if len(files) > _NEAREST else ""
+    mend = "rename the workbook, or correct pattern or discovery in data_sources.yml"
+    return DiscoveryError(f"inbox {inbox}", f"{what}; nearest are {names}{more}", mend)
+
+
+def _nearness(file: Candidate, config: DomainConfig) -> tuple[float, float]:
+    name = PurePosixPath(file.path).name
+    likeness = difflib.SequenceMatcher(None, config.pattern, name).ratio()
+    return _matched(config.pattern, name) if "pattern" in file.reason else len(config.pattern) * likeness, likeness
+
+
+def _periods(inbox: Path, files: Iterable[Candidate], config: DomainConfig, period: str | None) -> set[str]:
+    """Return the periods that are wanted."""
+    there = {file.period for file in files}
+    if period is None:
+        period = "latest" if config.select == "latest_by_year_month" else "all"
+    if period == "all":
+        return there
+    if period == "latest":
+        return {max(there)}
+    if period not in there:
+        names = ", ".join(sorted(there - {""})) or "none"
+        what = f"holds no workbook of {period}; it has the periods {names}"
+        raise DiscoveryError(f"inbox {inbox}", what, "choose one of these with --period")
+    return {period}
+
+
+def _hash(path: Path, file: Candidate, hashes: dict[str, list[int | str]]) -> None:
+    """Set the sha256 of a file's bytes; one that cannot be read is taken all the same, to fail by name."""
+    try:
+        stat = path.stat()
+        signature: list[int | str] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        known = hashes.get(str(path))
+        if known and known[:4] == signature:
+            file.sha256 = str(known[4])
+            return
+        if not path.is_file():
+            file.reason = "is not a regular file"
+            return
+        file.sha256 = file_digest(path)
+    except OSError as error:
+        file.reason = f"cannot be read ({error.strerror})"
+        return
+    if max(stat.st_mtime, stat.st_ctime) < time.time() - _RACY_SECONDS:
+        hashes[str(path)] = [*signature, file.sha256]
+
+
+def _choose(inbox: Path, files: Sequence[Candidate], config: DomainConfig) -> None:
+    """Mark the workbooks to take: one for each period and source, or the newest file."""
+    if config.select == "latest_by_mtime":
+        _choose_one(inbox, list(files), config, rank=lambda file: file.modified, word="older file")
+        return
+    places: defaultdict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    for file in files:
+        places[file.period, file.source].append(file)
+    for rivals in places.values():
+        _choose_one(inbox, rivals, config, rank=lambda file: file.version, word="lower version")
+
+
+def _choose_one(
+    inbox: Path, rivals: list[Candidate], config: DomainConfig, *, rank: Callable[[Candidate], int], word: str
+) -> None:
+    best = max(map(rank, rivals))
+    tied: list[Candidate] = []
+    for file in sorted(rivals, key=lambda file: (len(file.path), file.path)):  # a copy's name is the longer one
+        twin = next((other for other in tied if other.sha256 and other.sha256 == file.sha256), None)
+        if rank(file) < best:
+            file.reason = f"{word} than {next(f.path for f in rivals if rank(f) == best)}"
+        elif twin:
+            file.reason = f"the same bytes as {twin.path}"
+        else:
+            tied.append(file)
+    if len(tied) > 1 and config.on_tie == "newest":
+        newest = max(file.modified for file in tied)
+        for file in tied:
+            if file.modified < newest:
+                file.reason = "older of those that tie (on_tie: newest)"
+        tied = [file for file in tied if file.modified == newest]
+    if len(tied) > 1:
+        names = " and ".join(file.path for file in tied)
+        of = f" for {tied[0].period}" if tied[0].period else ""
+        what = f"two candidates tie{of}: {names}" if len(tied) == 2 else f"{len(tied)} candidates tie{of}: {names}"
+        mend = "put the correction into a folder V2, put the source before the date, or set on_tie: newest"
+        raise DiscoveryError(f"inbox {inbox}", what, mend)
+    tied[0].chosen = True
+
+
+def describe(file: Candidate) -> str:
+    """Return one line about a workbook: its path with its period and version."""
+    version = f" V{file.version}" if file.version else ""
+    return one_line(f"{file.path} ({file.period or 'no period'}{version})")

@@ -1,0 +1,154 @@
+"""What Luigi is told and what it says: its settings, one line an error in its log, and the summary when it ends."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import multiprocessing
+import os
+import re
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import luigi
+import luigi.configuration
+import luigi.interface
+
+from wdh_luigi import run
+from wdh_luigi.errors import WdhError, one_line
+
+logger = logging.getLogger("luigi-interface")
+
+# What the project's luigi.cfg says, where no configuration says otherwise: a failed run must never exit 0.
+LUIGI_DEFAULTS = {
+    "core": {"log_level": "INFO"},
+    "retcode": {
+        "already_running": "10",
+        "missing_data": "20",
+        "not_run": "25",
+        "task_failed": "30",
+        "scheduling_error": "35",
+        "unhandled_exception": "40",
+    },
+    "worker": {"check_complete_on_run": "true", "wait_interval": "1", "wait_jitter": "0.5", "max_reschedules": "1"},
+}
+
+# Luigi's account of each task, which the steps give in fewer words; shown with --log-level DEBUG.
+_NOISE = re.compile(
+    r"Informed scheduler that task|\[pid \d+\] Worker .* (running|done) |Running Worker with|Worker .* was stopped"
+)
+# Luigi puts a traceback into the text of some messages; the error is in its last line.
+_TRACEBACK = re.compile(
+    r"Traceback \(most recent call last\):.*^(?:[\w.]+\.)?(\w+): ([^\n]*)\s*\Z", re.DOTALL | re.MULTILINE
+)
+
+
+def set_luigi_defaults() -> None:
+    """Give Luigi the project's settings where its configuration is silent, and its log one line an error."""
+    parser = luigi.configuration.get_config()
+    for section, options in LUIGI_DEFAULTS.items():
+        for option, value in options.items():
+            if not any(parser.has_option(section, spelling) for spelling in (option, option.replace("_", "-"))):
+                parser.set(section, option, value)
+    if not any(isinstance(one, _OneLine) for one in logger.filters):
+        logger.addFilter(_OneLine())
+
+
+class _OneLine(logging.Filter):
+    """Let an error be one line, without the traceback that only --log-level DEBUG asks for."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if logger.isEnabledFor(logging.DEBUG):
+            return True
+        if record.exc_info and record.exc_info[1] is not None:
+            record.msg, record.args = explain(record.exc_info[1]), ()
+            record.exc_info = record.exc_text = None
+            return True
+        message = record.getMessage()
+        if record.levelno <= logging.INFO:
+            return not _NOISE.search(message)
+        if found := _TRACEBACK.search(message):
+            record.msg, record.args = found[2], ()
+        return True
+
+
+def explain(error: BaseException) -> str:
+    """Return an error as one line: a user's own in full, one of ours with how to get its traceback."""
+    if isinstance(error, WdhError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory: give the process more, or split the workbook"
+    return one_line(f"internal error: {type(error).__name__}: {error}; run again with --log-level DEBUG and report it")
+
+
+def freeze(values: dict[str, Any]) -> str:
+    """Freeze the inbox for a ProcessDomain of these parameters; return the snapshot's key."""
+    chosen = {name: values[name] for name in ("domain", "mode", "plan_only", "sheet", "period")}
+    return run.freeze(**chosen, announce=announce).key
+
+
+def announce(line: str) -> None:
+    """Print a line at once: Luigi's log may not be set up yet."""
+    print(line, file=sys.stderr, flush=True)
+
+
+_runs: dict[str, run.Run] = {}
+
+
+def begin(task: Any, loads: Sequence[Any]) -> None:
+    """Note, the first time in the process that was started by a person or cron, what there is to do."""
+    if task.task_id in _runs or multiprocessing.parent_process() is not None:
+        return
+    snapshot = run.frozen(task.domain, task.snapshot)
+    started = time.time()
+    complete = [load.complete() for load in loads]
+    mode = snapshot.config.mode
+    if not _runs:
+        atexit.register(_finish)
+        _explain_interrupts()
+    _runs[task.task_id] = run.Run(snapshot, mode, task.plan_only, command(task), complete, started)
+
+
+def _finish() -> None:
+    for one in _runs.values():
+        try:
+            one.finish(sys.stdout)
+        except WdhError as error:
+            announce(f"error: {error}")
+    _runs.clear()
+
+
+def command(task: Any) -> str:
+    """Return the command that runs this again, without --plan-only."""
+    words = [os.environ.get("WDH_COMMAND") or "luigi --module wdh_luigi ProcessDomain"]
+    for name in ("domain", "mode", "sheet", "period"):
+        value = getattr(task, name)
+        if value is not None:
+            words.append(f"--{name} {shlex.quote(value)}")
+    if luigi.interface.core().local_scheduler and "WDH_COMMAND" not in os.environ:
+        words.append("--local-scheduler")
+    return " ".join(words)
+
+
+def _explain_interrupts() -> None:
+    """Let Ctrl-C end a run with one line."""
+    former = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt) and not logger.isEnabledFor(logging.DEBUG):
+            announce("interrupted: nothing is half done; run the same command again to go on")
+        else:
+            former(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+def leave_interrupts_to_parent() -> None:
+    """In a worker's forked process, end at Ctrl-C without a traceback: the parent says what there is to say."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,0 +1,249 @@
+"""One run: what it is to do, frozen when it begins; what it did to each workbook; and its summary."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, TextIO
+
+from wdh_luigi import config, discover, domains, plan, report, steps, targets, warehouse
+from wdh_luigi.discover import Candidate, Snapshot
+from wdh_luigi.errors import ConfigError, WdhError, WorkDirError
+from wdh_luigi.report import FileSummary, Summary
+from wdh_luigi.steps import Steps
+
+_frozen: dict[str, Snapshot] = {}
+_connections: dict[tuple[int, str], warehouse.Connection] = {}
+
+
+def freeze(
+    *,
+    domain: str,
+    mode: str | None,
+    plan_only: bool,
+    sheet: str | None,
+    period: str | None,
+    announce: Callable[[str], None],
+) -> Snapshot:
+    """
+    Validate everything that a run rests on, and freeze its inbox and configuration.
+
+    Args:
+        announce: called with a line that the user should see at once.
+    Raises:
+        WdhError: the configuration, the inbox, the work directory or the database cannot be used.
+    """
+    settings = config.load_settings()
+    path = settings.data_sources_config
+    sources = config.load_data_sources(path)
+    entry = config.override(config.domain_config(sources, domain, path), mode=mode, sheet=sheet)
+    steps.check_key(domains.get(domain), entry, str(path))
+    if period is not None and not re.fullmatch(r"latest|all|\d{4}-(0[1-9]|1[0-2])", period):
+        raise ConfigError("--period", f"{period!r} is no period", "write it like 2024-11, or latest, or all")
+    if not plan_only:
+        _connection(announce)  # before anything runs: a database that is not there fails the run at once
+    hashes_path = settings.work_dir / "hashes.json"
+    hashes = _known_hashes(hashes_path)
+    known = {path: list(entry) for path, entry in hashes.items()}
+    snapshot = discover.freeze(
+        settings.data_base_dir, domain, entry, sources.discovery, period=period, hashes=hashes, today=date.today()
+    )
+    if hashes != known or not hashes_path.exists():
+        targets.write_json(hashes_path, hashes)
+    _frozen[snapshot.key] = snapshot
+    return snapshot
+
+
+def _known_hashes(path: Path) -> dict[str, list[int | str]]:
+    """Return the hashes of former scans; none where there is no such file, or one cut short by an old power cut."""
+    try:
+        found = targets.read_json(path) if path.exists() else {}
+    except WorkDirError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def frozen(domain: str, key: str) -> Snapshot:
+    """
+    Return the snapshot of a key, from this process or else from its receipt in the work directory.
+
+    Raises:
+        ConfigError: no run made it.
+    """
+    if key not in _frozen:
+        path = receipt_path(domain, key)
+        if not path.exists():
+            raise ConfigError("--snapshot", f"no run of {domain} made {key!r}", "leave it out: a run makes its own")
+        _frozen[key] = Snapshot.model_validate_json(path.read_bytes(), strict=False)
+    return _frozen[key]
+
+
+def receipt_path(domain: str, key: str) -> Path:
+    """Return where a snapshot's discovery receipt is."""
+    return config.load_settings().work_dir / domain / "discover" / f"{key}.json"
+
+
+def write_receipt(snapshot: Snapshot) -> None:
+    """Write the discovery receipt: every file of the inbox, chosen or why not."""
+    targets.write_json(receipt_path(snapshot.domain, snapshot.key), snapshot.model_dump(mode="json"))
+
+
+def steps_of(snapshot: Snapshot, workbook: str) -> Steps:
+    """Return the steps of one of a snapshot's workbooks."""
+    return Steps(config.load_settings().work_dir, snapshot, snapshot.file(workbook))
+
+
+def _connection(announce: Callable[[str], None] = lambda line: None) -> warehouse.Connection:
+    """Return this process's connection to the warehouse; a forked process has its own."""
+    settings = config.load_settings()
+    key = (os.getpid(), settings.warehouse_uri())
+    if key not in _connections or _connections[key].closed:
+        _connections[key] = warehouse.connect(warehouse.uri_of(settings, announce))
+    return _connections[key]
+
+
+def is_loaded(one: Steps) -> bool:
+    """Tell whether the warehouse holds a workbook's records, as far as they are known."""
+    if not one.outcome_path.exists():
+        return False
+    present = warehouse.newest_receipt(_connection(), one.place, one.config.overlap)
+    return warehouse.is_loaded(present, one.outcome()["digest"], one.config.replace)
+
+
+def apply(one: Steps) -> dict[str, Any]:
+    """Apply a workbook's plan; return its account with the receipt."""
+    outcome = one.outcome()
+    applied = warehouse.apply(
+        _connection(),
+        one.plan_path,
+        one.place,
+        digest=outcome["digest"],
+        replace=one.config.replace,
+        overlap=one.config.overlap,
+    )
+    account = {
+        **one.planned_account(),
+        "loaded": applied.loaded,
+        "deleted": applied.receipt.deleted,
+        "inserted": applied.receipt.inserted,
+        "receipt": applied.receipt.load_id,
+    }
+    targets.write_json(one.loaded_path, account)
+    return account
+
+
+def record_failure(one: Steps, step: str, line: str, trace: str) -> None:
+    """Keep why a step failed, for the summary; what cannot be written is in the log."""
+    failure = {"workbook": one.file.path, "step": step, "error": line, "time": time.time(), "traceback": trace}
+    with contextlib.suppress(WdhError):
+        targets.write_json(one.failure_path(step), failure)
+
+
+def forget_failure(one: Steps, step: str) -> None:
+    """Drop a former failure of a step that has now succeeded."""
+    with contextlib.suppress(OSError):
+        one.failure_path(step).unlink(missing_ok=True)
+
+
+@dataclass
+class Run:
+    """
+    A run in the process that a person or cron started.
+
+    Attributes:
+        complete: for each chosen workbook, in order, whether there was anything to do when the run began.
+        command: the command, for the lines that say what to run next.
+    """
+
+    snapshot: Snapshot
+    mode: str
+    plan_only: bool
+    command: str
+    complete: list[bool]
+    started: float
+
+    def finish(self, out: TextIO) -> Summary:
+        """Write summary.json, print the summary, and return it."""
+        work = config.load_settings().work_dir
+        files = [self._summary(file, before) for file, before in zip(self.snapshot.chosen, self.complete, strict=True)]
+        summary = Summary(self.snapshot.domain, self.mode, self.plan_only, files)
+        path = work / self.snapshot.domain / "summary.json"
+        report.write(summary, path)
+        report.write(summary, work / "summary.json")  # the newest run's, whichever domain's
+        done = [file for file, one in zip(self.snapshot.chosen, files, strict=True) if one.status == "done"]
+        shown = self._statements(done[0]) if done else []
+        report.show(summary, out, statements=shown, command=self.command, written=path)
+        return summary
+
+    def _statements(self, file: Candidate) -> list[str]:
+        load = steps_of(self.snapshot, file.path).load()
+        delete = plan.delete_statement(load)
+        return [*([delete + ";"] if delete else []), plan.insert_statement(load) + ";"]
+
+    def _summary(self, file: Candidate, before: bool) -> FileSummary:
+        one = steps_of(self.snapshot, file.path)
+        summary = FileSummary(
+            path=file.path,
+            status="unchanged" if before else "done",
+            sha256=file.sha256,
+            period=file.period,
+            source=file.source,
+            version=file.version,
+            table=one.config.table,
+            mode=one.config.mode,
+        )
+        _add_outcome(summary, one)
+        if not before and not self._is_complete(one):
+            summary.status, summary.error = "failed", self._error(one)
+        elif one.planned():
+            self._add_load(summary, one, before)
+        return summary
+
+    def _is_complete(self, one: Steps) -> bool:
+        if self.plan_only:
+            return one.planned()
+        try:
+            return is_loaded(one)
+        except WdhError:
+            return False
+
+    def _error(self, one: Steps) -> str:
+        """Return the error of the step that failed in this run."""
+        for step in ("ReadExcel", "ProcessTrustee", "Load"):
+            path = one.failure_path(step)
+            with contextlib.suppress(WdhError):
+                failure = targets.read_json(path) if path.exists() else None
+                if failure and failure["time"] >= self.started:
+                    return str(failure["error"])
+        return f"{one.file.path}: not done, the run ended before; run the same command again"
+
+    def _add_load(self, summary: FileSummary, one: Steps, before: bool) -> None:
+        planned = one.planned_account()
+        summary.plan, summary.batches, summary.inserted = planned["plan"], planned["batches"], planned["inserted"]
+        if self.plan_only:
+            return
+        loaded = targets.read_json(one.loaded_path) if one.loaded_path.exists() else None
+        if before or not loaded or not loaded["loaded"]:
+            summary.status, summary.deleted, summary.inserted = "unchanged", 0, 0
+        else:
+            summary.deleted, summary.inserted = loaded["deleted"], loaded["inserted"]
+
+
+def _add_outcome(summary: FileSummary, one: Steps) -> None:
+    """Add what is known of the rows; of a failed workbook perhaps nothing, or the rejects alone."""
+    if one.rejects_path.exists():
+        summary.rejects = str(one.rejects_path)
+    if not one.outcome_path.exists():
+        return
+    outcome = one.outcome()
+    for name in ("sheet", "rows_read", "rows_accepted", "rows_rejected", "rows_duplicate", "rows_skipped"):
+        setattr(summary, name, outcome[name])
+    summary.notes = [*outcome["decided"], *outcome["examples"]]
+    if warned := outcome["rows_with_warnings"]:
+        summary.notes.append(f"{warned} rows with warnings, kept in validation_warnings")

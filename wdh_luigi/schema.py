@@ -1,0 +1,240 @@
+"""
+The words in which a domain declares itself, once: a pydantic model whose fields carry headings, unit and SQL type.
+
+A domain's module builds its model from these fields; heading search, cleaning, validation and the table's definition
+all come from it. A field's annotation is the contract: what it accepts is what its validators accept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, Literal
+
+from annotated_types import BaseMetadata, GroupedMetadata
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+from wdh_luigi import spellings
+from wdh_luigi.cells import Cell
+
+Kind = Literal["period", "code", "figure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """
+    How a field stands in a sheet and in the table.
+
+    Attributes:
+        word: what messages call it, in the sender's language.
+        headings: the headings under which sheets give it.
+        sql: its column's type, or None for a part of another field.
+        kind: a period or code says which row it is, a figure says what was measured.
+        unit: "rate" (ratio or percent points), "money" (元, 万元 …), "per unit" (never scaled), or "" for no figure.
+    """
+
+    word: str
+    headings: tuple[str, ...]
+    sql: str | None
+    kind: Kind
+    unit: Literal["", "rate", "money", "per unit"] = ""
+
+
+@dataclass(frozen=True)
+class PeriodCells:
+    """The cells from which a row's period is read; absent columns are None."""
+
+    year: Cell = None
+    month: Cell = None
+    period: Cell = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """
+    What one workbook says about all of its cells; the context of every validator.
+
+    Attributes:
+        percent: rate fields whose bare numbers are percent points.
+        factors: money fields and what one of a bare number is worth in 元.
+        has_period: the sheet has a column of periods; without one the file's period counts.
+        file_period: first of the month in the file's name, or None.
+        latest: the last month that a row may be of.
+        only_period: rows of another month are refused (``replace: place``).
+    """
+
+    percent: frozenset[str] = frozenset()
+    factors: Mapping[str, Decimal] = field(default_factory=dict)
+    has_period: bool = True
+    file_period: date | None = None
+    latest: date = date.max
+    only_period: bool = False
+
+
+def _reading(info: ValidationInfo) -> Reading:
+    return info.context if isinstance(info.context, Reading) else Reading()
+
+
+class _Kind(GroupedMetadata):
+    """What a field's annotation holds besides its type; pydantic takes its parts one by one."""
+
+    column: Column
+    bounds: tuple[object, ...] = ()
+
+    def __iter__(self) -> Iterator[object]:
+        yield from self.bounds
+        yield BeforeValidator(self.clean)
+
+    def clean(self, cell: Any, info: ValidationInfo) -> Any:
+        """Turn a cell as read into the field's value, or raise ValueError in words for its sender."""
+        raise NotImplementedError
+
+
+class Code(_Kind):
+    """A code of at most so many characters after normalising; never blank."""
+
+    def __init__(self, word: str, headings: tuple[str, ...], *, longest: int) -> None:
+        self.column = Column(word, headings, f"varchar({longest})", "code")
+        self.longest = longest
+
+    def clean(self, cell: Any, info: ValidationInfo) -> str:
+        code = spellings.to_code(cell, self.longest)
+        if code is None:
+            raise ValueError("blank")
+        return code
+
+
+class _Figure(_Kind):
+    """A number that was measured, with the digits of its column and its bounds (annotated_types); blank is None."""
+
+    unit: Literal["rate", "money", "per unit"]
+
+    def __init__(self, word: str, headings: tuple[str, ...], *bounds: BaseMetadata, digits: int, places: int) -> None:
+        self.column = Column(word, headings, f"numeric({digits},{places})", "figure", self.unit)
+        self.bounds = (Field(max_digits=digits), *bounds)
+        self.places = places
+
+
+class Rate(_Figure):
+    """A rate, kept as a ratio: 0.055 is 5.5 %."""
+
+    unit = "rate"
+
+    def clean(self, cell: Any, info: ValidationInfo) -> Decimal | None:
+        return spellings.to_ratio(cell, info.field_name in _reading(info).percent, self.places)
+
+
+class Money(_Figure):
+    """An amount of money, kept in 元."""
+
+    unit = "money"
+
+    def clean(self, cell: Any, info: ValidationInfo) -> Decimal | None:
+        factor = _reading(info).factors.get(info.field_name or "", Decimal(1))
+        return spellings.to_amount(cell, factor, self.places)
+
+
+class PerUnit(_Figure):
+    """A value per unit, in 元; never scaled."""
+
+    unit = "per unit"
+
+    def clean(self, cell: Any, info: ValidationInfo) -> Decimal | None:
+        return spellings.to_unit_value(cell, self.places)
+
+
+class Month(_Kind):
+    """The month that a row is of, kept as its first day; its value comes in as PeriodCells."""
+
+    def __init__(self, word: str, headings: tuple[str, ...]) -> None:
+        self.column = Column(word, headings, "date", "period")
+
+    def clean(self, cells: Any, info: ValidationInfo) -> date:
+        return row_period(cells, _reading(info))
+
+
+def row_period(cells: PeriodCells, reading: Reading) -> date:
+    """
+    Return the first of the month that a row is of: 年 and 月, else 报告期, else, in a sheet without, the file's.
+
+    Raises:
+        ValueError: no period, two that differ, or one that the workbook cannot be of yet.
+    """
+    found = spellings.to_year_month(cells.year, cells.month)
+    single = spellings.to_period(cells.period)
+    if found and single and found != single:
+        raise ValueError(f"年 and 月 say {found:%Y-%m}, 报告期 says {single:%Y-%m}")
+    period = found or single
+    if period is None and not reading.has_period:
+        period = reading.file_period
+    if period is None:
+        raise ValueError("blank" if reading.has_period else "neither the sheet nor the file's name gives a period")
+    if period > reading.latest:
+        limit = "the file's period" if reading.file_period else "this month"
+        raise ValueError(f"{period:%Y-%m} is later than {limit}, {reading.latest:%Y-%m}")
+    if reading.only_period and reading.file_period and period != reading.file_period:
+        raise ValueError(f"{period:%Y-%m} is not {reading.file_period:%Y-%m}, the file's period (replace: place)")
+    return period
+
+
+class Record(BaseModel):
+    """A row that was understood; a domain's model derives from it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def warnings(self, reading: Reading) -> list[str]:
+        """List what is allowed but doubtful, in words for the sender."""
+        return []
+
+
+@dataclass(frozen=True)
+class Domain:
+    """
+    A domain: its name, its model, and the headings of the parts of its period.
+
+    Attributes:
+        year, month, period: the headings under which sheets give the parts; the model's period field is made of them.
+    """
+
+    name: str
+    model: type[Record]
+    year: tuple[str, ...]
+    month: tuple[str, ...]
+    period: tuple[str, ...]
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """Return the table's columns that come from the sheet, in order."""
+        return {
+            name: next(part.column for part in info.metadata if isinstance(part, _Kind))
+            for name, info in self.model.model_fields.items()
+        }
+
+    @cached_property
+    def sheet_columns(self) -> dict[str, Column]:
+        """Return everything that a sheet may give: the model's fields, its period taken apart."""
+        parts = {"year": Column("年", self.year, None, "period"), "month": Column("月", self.month, None, "period")}
+        parts["report_period"] = Column("报告期", self.period, None, "period")
+        fields = {name: column for name, column in self.columns.items() if column.kind != "period"}
+        return parts | fields
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Return every heading, as headings are compared, with the name of what stands under it."""
+        return {
+            spellings.heading_parts(heading)[0]: name
+            for name, column in self.sheet_columns.items()
+            for heading in column.headings
+        }
+
+    @cached_property
+    def period_field(self) -> str:
+        """Return the name of the field that is the row's month."""
+        return next(name for name, column in self.columns.items() if column.kind == "period")
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the names of the sheet's columns of one kind."""
+        return [name for name, column in self.sheet_columns.items() if column.kind == kind]

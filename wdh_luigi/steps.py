@@ -1,0 +1,301 @@
+"""
+The steps of one workbook, from its bytes to its plan: functions of a snapshot's workbook and files, without Luigi.
+
+Every step's key is the sha256 of what it depends on: the workbook's bytes and name, the configuration and the code
+that matter to it, and through the step before it all that mattered there. Its files are named by that key, so that
+what is there is right, and what changed has another name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import date
+from decimal import Decimal
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from wdh_luigi import cells, domains, plan, targets, validate, workbook
+from wdh_luigi.config import DomainConfig
+from wdh_luigi.discover import Candidate, Snapshot
+from wdh_luigi.errors import ConfigError, WorkbookError
+from wdh_luigi.schema import Domain
+from wdh_luigi.workbook import Extremes, Profile
+from wdh_luigi.workbook.book import Row
+from wdh_luigi.workbook.headings import Headings
+
+
+class Steps:
+    """
+    One workbook's steps under a work directory.
+
+    Args:
+        work: the work directory.
+        snapshot: the run's frozen inbox and configuration.
+        file: the workbook, one of the snapshot's.
+    """
+
+    def __init__(self, work: Path, snapshot: Snapshot, file: Candidate) -> None:
+        self.file = file
+        self.config = snapshot.config
+        self.domain = domains.get(snapshot.domain)
+        self.path = Path(snapshot.inbox) / file.path
+        self._folder = work / snapshot.domain
+
+    @functools.cached_property
+    def read_key(self) -> str:
+        """Depends on the bytes, the name, the sheet wanted, and how sheets are read."""
+        headings = {name: column.headings for name, column in self.domain.sheet_columns.items()}
+        # Without bytes to go by (unreadable), what is the matter stands for them.
+        return targets.digest_of(
+            "read", self.file.path, self.file.sha256 or self.file.reason, self.config.sheet, headings, _code("workbook")
+        )
+
+    @functools.cached_property
+    def process_key(self) -> str:
+        """Depends on what was read, the file's period, and the domain's rules."""
+        config = self.config
+        month = self.file.period or f"{date.today():%Y-%m}"
+        rules = [config.rate_unit, config.max_reject_ratio, config.replace, config.pk]
+        return targets.digest_of("process", self.read_key, month, rules, _code("validate", self.domain.name))
+
+    @functools.cached_property
+    def load_key(self) -> str:
+        """Depends on the records, the place, and how they are loaded."""
+        config = self.config
+        how = [self.file.source, config.table, config.pk, config.mode, config.replace, config.overlap]
+        return targets.digest_of("load", self.process_key, how, _code("plan"))
+
+    @property
+    def rows_path(self) -> Path:
+        """Return where the rows as read are."""
+        return self._folder / "read" / f"{self.read_key}.rows.json"
+
+    @property
+    def profile_path(self) -> Path:
+        """Return where the sheet's profile is; written last."""
+        return self._folder / "read" / f"{self.read_key}.json"
+
+    @property
+    def accepted_path(self) -> Path:
+        """Return where the accepted records are."""
+        return self._folder / "process" / f"{self.process_key}.accepted.json"
+
+    @property
+    def rejects_path(self) -> Path:
+        """Return where the rejects are."""
+        return self._folder / "process" / f"{self.process_key}.rejects.json"
+
+    @property
+    def outcome_path(self) -> Path:
+        """Return where the account of the rows is; written last."""
+        return self._folder / "process" / f"{self.process_key}.json"
+
+    @property
+    def plan_path(self) -> Path:
+        """Return where the plan is."""
+        return self._folder / "plans" / f"{self.file.period or 'undated'}-{self.load_key[:16]}.sql"
+
+    @property
+    def planned_path(self) -> Path:
+        """Return where the plan's account is."""
+        return self._folder / "load" / f"{self.load_key}.json"
+
+    @property
+    def loaded_path(self) -> Path:
+        """Return where the account of the applied plan is."""
+        return self._folder / "load" / f"{self.load_key}.loaded.json"
+
+    def failure_path(self, step: str) -> Path:
+        """Return where a step's last failure is told."""
+        return self._folder / "failed" / f"{targets.digest_of(step, self.load_key)}.json"
+
+    @property
+    def place(self) -> plan.Place:
+        """Return what the workbook fills in the warehouse."""
+        return plan.Place(self.domain.name, self.config.table, self.file.period, self.file.source)
+
+    def read(self) -> dict[str, Any]:
+        """Read the workbook's sheet; return its profile."""
+        if not self.file.sha256:
+            raise WorkbookError(
+                self.file.path, self.file.reason, "give this user the right to read it, or send it again"
+            )
+        table = workbook.open_table(self.path, self.file.path, self.config.sheet, self.domain)
+        try:
+            with targets.atomic_write(self.rows_path) as file:
+                targets.write_rows(
+                    file, ([number, [cells.to_json(cell) for cell in row]] for number, row in table.rows())
+                )
+                self._check_unchanged()
+        finally:
+            table.close()
+        profile = _profile_document(table.profile)
+        targets.write_json(self.profile_path, profile)
+        return profile
+
+    def _check_unchanged(self) -> None:
+        """Refuse rows of a file that is not, or not any more, the one that the snapshot saw."""
+        try:
+            same = targets.file_digest(self.path) == self.file.sha256
+        except OSError:
+            same = False
+        if not same:
+            raise WorkbookError(self.file.path, "changed while the run went on", "run again when it is whole")
+
+    def process(self) -> dict[str, Any]:
+        """Sort the rows into accepted records and rejects; return the account."""
+        profile = _profile(targets.read_json(self.profile_path))
+        shown, config = self.file.path, self.config
+        rates = validate.rates(profile, config, self.domain, shown)
+        reading = validate.reading(profile, config, self.domain, self.file.month, date.today())
+        with targets.atomic_write(self.rejects_path) as rejects_file:
+            rejects = targets.RowWriter(rejects_file)
+            sorting = validate.Validation(
+                self.domain, profile, config, validate.with_rates(reading, rates), rejects.write
+            )
+            with targets.atomic_write(self.accepted_path) as accepted_file:
+                accepted = targets.RowWriter(accepted_file)
+                for record in sorting.accepted(_rows(self.rows_path)):
+                    accepted.write(record)
+                accepted.close()
+            rejects.close()
+        outcome = sorting.outcome
+        if outcome.conflicts:
+            self._leave_out(outcome.conflicts)
+        count, digest = validate.digest(targets.read_rows(self.accepted_path))
+        assert count == outcome.accepted, f"{count} records written, {outcome.accepted} counted"
+        assert outcome.read == outcome.accepted + outcome.rejected + outcome.duplicate, outcome
+        assert outcome.read == profile.rows_read, f"{outcome.read} rows sorted, {profile.rows_read} read"
+        validate.check_ratio(outcome, config, shown, profile.sheet, str(self.rejects_path))
+        account = {
+            "sheet": profile.sheet,
+            "rows_read": outcome.read,
+            "rows_accepted": outcome.accepted,
+            "rows_rejected": outcome.rejected,
+            "rows_duplicate": outcome.duplicate,
+            "rows_skipped": profile.rows_skipped,
+            "rows_with_warnings": outcome.warnings,
+            "duplicates": outcome.duplicates,
+            "digest": digest,
+            "decided": rates.decided,
+            "examples": validate.examples(outcome),
+        }
+        targets.write_json(self.outcome_path, account)
+        return account
+
+    def _leave_out(self, conflicts: set[int]) -> None:
+        """Write the accepted records again without those that a later row contradicted."""
+        kept = (record for record in targets.read_rows(self.accepted_path) if record["row"] not in conflicts)
+        with targets.atomic_write(self.accepted_path) as file:
+            targets.write_rows(file, kept)
+
+    def load(self) -> plan.Load:
+        """Return what the plan says beside the rows."""
+        outcome, config = self.outcome(), self.config
+        words = ("read", "accepted", "rejected", "duplicate", "skipped")
+        return plan.Load(
+            domain=self.domain.name,
+            table=config.table,
+            columns={name: str(column.sql) for name, column in self.domain.columns.items()},
+            key=config.pk,
+            period=self.file.period,
+            source=self.file.source,
+            workbook=self.file.path,
+            sha256=self.file.sha256,
+            mode=config.mode,
+            replace=config.replace,
+            overlap=config.overlap,
+            counts={word: outcome[f"rows_{word}"] for word in words},
+            digest=outcome["digest"],
+            version=metadata.version("wdh_luigi"),
+        )
+
+    def outcome(self) -> dict[str, Any]:
+        """Return the account of the workbook's rows."""
+        account: dict[str, Any] = targets.read_json(self.outcome_path)
+        return account
+
+    def plan(self, *, reviewable: bool) -> dict[str, Any]:
+        """
+        Write the plan; return its account.
+
+        Args:
+            reviewable: a plan-only run writes it, so that somebody can review it before it is applied.
+        """
+        with targets.atomic_write(self.plan_path) as file:
+            digest, batches = plan.write(file, self.load(), targets.read_rows(self.accepted_path))
+        account = {
+            "plan": str(self.plan_path),
+            "plan_digest": digest,
+            "batches": batches,
+            "deleted": None,
+            "inserted": self.outcome()["rows_accepted"],
+            "reviewable": reviewable,
+            "receipt": None,
+        }
+        targets.write_json(self.planned_path, account)
+        return account
+
+    def planned_account(self) -> dict[str, Any]:
+        """Return the account of the plan."""
+        account: dict[str, Any] = targets.read_json(self.planned_path)
+        return account
+
+    def planned(self) -> bool:
+        """Tell whether the plan is written."""
+        return self.planned_path.exists() and self.plan_path.exists()
+
+
+def check_key(domain: Domain, config: DomainConfig, where: str) -> None:
+    """Refuse a key with columns that the domain does not have."""
+    unknown = [name for name in config.pk if name not in domain.columns]
+    if unknown:
+        there = ", ".join(domain.columns)
+        raise ConfigError(where, f"pk names {', '.join(unknown)}, which {domain.name} does not have", f"it has {there}")
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    for number, row in targets.read_rows(path):
+        yield number, [cells.from_json(value) for value in row]
+
+
+def _profile_document(profile: Profile) -> dict[str, Any]:
+    document = asdict(profile)
+    document["top"] = [[number, [cells.to_json(cell) for cell in row]] for number, row in profile.top]
+    document["rows_skipped"] = profile.rows_skipped
+    return document
+
+
+def _profile(document: dict[str, Any]) -> Profile:
+    extremes = {
+        name: Extremes(**found | {end: found[end] and Decimal(found[end]) for end in ("smallest", "largest")})
+        for name, found in document["extremes"].items()
+    }
+    return Profile(
+        sheet=document["sheet"],
+        headings=Headings(**document["headings"]),
+        top=[(number, [cells.from_json(cell) for cell in row]) for number, row in document["top"]],
+        gives_formats=document["gives_formats"],
+        rows_read=document["rows_read"],
+        skipped=document["skipped"],
+        extremes=extremes,
+    )
+
+
+_PACKAGE = Path(__file__).parent
+_CODE = {
+    "workbook": ("workbook", "cells.py", "spellings.py"),
+    "validate": ("validate.py", "schema.py", "spellings.py", "cells.py", "steps.py"),
+    "plan": ("plan.py",),
+}
+
+
+@functools.cache
+def _code(step: str, domain: str = "") -> str:
+    """Return the sha256 of the code that a step's result depends on: mended code is run again, by itself."""
+    names = [*_CODE[step], *([f"domains/{domain}.py"] if domain else [])]
+    files = [file for name in names for file in sorted((_PACKAGE / name).rglob("*.py")) or [_PACKAGE / name]]
+    return targets.digest_of([(file.name, targets.file_digest(file)) for file in files])

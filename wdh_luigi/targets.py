@@ -1,0 +1,144 @@
+"""Files that exist only when complete: written beside their place, synced, then renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic_core import from_json, to_json
+
+from wdh_luigi.errors import WorkDirError
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """
+    Open a file to write that appears at its path when the block ends well, whole and on the disk, else not at all.
+
+    Raises:
+        WorkDirError: the folder or the file cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = unfinished.open("xb")
+    except OSError as error:
+        raise _not_written(path, error) from error
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename not in (None, str(unfinished), str(path)):
+            raise  # of something that the block reads: its own message names it
+        raise _not_written(path, error) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _not_written(path: Path, error: OSError) -> WorkDirError:
+    return WorkDirError(
+        str(path),
+        f"cannot be written ({error.strerror or error})",
+        "give the work directory room and the right to write, or set WDH_WORK_DIR to another folder",
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def dumps(value: Any) -> bytes:
+    """Return one line of JSON: Decimals as strings, dates in ISO 8601."""
+    try:
+        return to_json(value)
+    except ValueError:  # a lone surrogate, which Excel's _xD800_ can put into a cell: legal JSON only when escaped
+        return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
+
+
+def loads(line: bytes) -> Any:
+    """Read one JSON value."""
+    try:
+        return from_json(line)
+    except ValueError:
+        return json.loads(line)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write one JSON document atomically, indented for people."""
+    with atomic_write(path) as file:
+        text = json.dumps(json.loads(dumps(document)), ensure_ascii=False, indent=2)
+        file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """
+    Read a JSON document.
+
+    Raises:
+        WorkDirError: missing, or not what was written.
+    """
+    try:
+        return loads(path.read_bytes())
+    except OSError as error:
+        raise WorkDirError(str(path), f"cannot be read ({error.strerror})", "run again: it is made anew") from error
+    except ValueError as error:
+        raise WorkDirError(str(path), "is not the JSON that was written", "delete it and run again") from error
+
+
+class RowWriter:
+    """A JSON list in the making, one element a line, in bounded memory; ``close`` ends the list."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._between = b"[\n"
+
+    def write(self, row: Any) -> None:
+        """Add an element."""
+        self._file.write(self._between + dumps(row))
+        self._between = b",\n"
+
+    def close(self) -> None:
+        """End the list."""
+        self._file.write(b"[\n]\n" if self._between == b"[\n" else b"\n]\n")
+
+
+def write_rows(file: BinaryIO, rows: Iterable[Any]) -> None:
+    """Write a JSON list with one element a line, in bounded memory."""
+    writer = RowWriter(file)
+    for row in rows:
+        writer.write(row)
+    writer.close()
+
+
+def read_rows(path: Path) -> Iterator[Any]:
+    """Yield the elements of a list that write_rows wrote, in bounded memory."""
+    with path.open("rb") as file:
+        for line in file:
+            if line not in (b"[\n", b"]\n"):
+                yield loads(line.removesuffix(b"\n").removesuffix(b","))
+
+
+def digest_of(*parts: Any) -> str:
+    """Return the sha256 of values, the same on every machine: the key of what depends on them alone."""
+    return hashlib.sha256(dumps(parts)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

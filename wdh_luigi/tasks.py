@@ -1,0 +1,202 @@
+"""
+The Luigi graph: DiscoverFiles -> ReadExcel -> ProcessTrustee -> Load, under ProcessDomain.
+
+The inbox is scanned and hashed once, when ProcessDomain is made; that snapshot fixes which workbooks there are, so
+that requires() is static. Each workbook's tasks are known by the content that they depend on: one workbook is one
+task, whoever asks, and what is done is never done again.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import luigi
+
+from wdh_luigi import launch, run
+from wdh_luigi.discover import Snapshot, describe
+from wdh_luigi.errors import ConfigError
+from wdh_luigi.steps import Steps
+
+launch.set_luigi_defaults()
+
+
+class Switch(luigi.BoolParameter):
+    """A switch that takes true or false, and says so in one line."""
+
+    parsing = luigi.BoolParameter.EXPLICIT_PARSING
+
+    def parse(self, value: Any) -> Any:
+        try:
+            return super().parse(value)
+        except ValueError:
+            raise ConfigError("--plan-only", f"{value!r} is neither true nor false", "write one of them") from None
+
+
+class DiscoverFiles(luigi.Task):
+    """Write the discovery receipt: every file of the inbox, and which are taken or why not."""
+
+    domain = luigi.Parameter()
+    snapshot = luigi.Parameter()
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(str(run.receipt_path(self.domain, self.snapshot)))
+
+    def run(self) -> None:
+        run.write_receipt(run.frozen(self.domain, self.snapshot))
+
+
+class WorkbookTask(luigi.Task):
+    """A step of one workbook, known by the key of all that it depends on."""
+
+    domain = luigi.Parameter()
+    workbook = luigi.Parameter(description="the workbook's path below the inbox")
+    key = luigi.Parameter(description="sha256 of what the step depends on")
+    snapshot = luigi.Parameter(significant=False, description="the inbox in which it was found")
+
+    @property
+    def steps(self) -> Steps:
+        """Return the workbook's steps, as its snapshot froze them."""
+        return run.steps_of(run.frozen(self.domain, self.snapshot), self.workbook)
+
+    def note(self, message: str) -> None:
+        """Tell what the step came to, in the log and in the visualiser."""
+        launch.logger.info("%s %s: %s", self.task_family, describe(self.steps.file), message)
+        show = getattr(self, "set_status_message", None)
+        if show is not None:
+            show(message)
+
+    def on_failure(self, exception: BaseException) -> str:
+        line = launch.explain(exception)
+        run.record_failure(self.steps, self.task_family, line, traceback.format_exc())
+        return line
+
+    def on_success(self) -> None:
+        run.forget_failure(self.steps, self.task_family)
+
+
+class ReadExcel(WorkbookTask):
+    """Read one workbook's sheet into rows, each with the row number that Excel shows."""
+
+    def requires(self) -> DiscoverFiles:
+        return DiscoverFiles(domain=self.domain, snapshot=self.snapshot)
+
+    def output(self) -> list[luigi.LocalTarget]:
+        return _targets(self.steps.rows_path, self.steps.profile_path)
+
+    def run(self) -> None:
+        profile = self.steps.read()
+        self.note(
+            f"{profile['rows_read']} rows in sheet {profile['sheet']}, headings in row {profile['headings']['row']}"
+        )
+
+
+class ProcessTrustee(WorkbookTask):
+    """Sort one workbook's rows into accepted records and rejects."""
+
+    def requires(self) -> ReadExcel:
+        return self.clone(ReadExcel, key=self.steps.read_key)  # type: ignore[no-any-return]
+
+    def output(self) -> list[luigi.LocalTarget]:
+        return _targets(self.steps.accepted_path, self.steps.rejects_path, self.steps.outcome_path)
+
+    def run(self) -> None:
+        outcome = self.steps.process()
+        self.note(
+            f"{outcome['rows_accepted']} accepted, {outcome['rows_rejected']} rejected, "
+            f"{outcome['rows_duplicate']} duplicate"
+        )
+
+
+class Load(WorkbookTask):
+    """
+    Write one workbook's plan, and when executing apply it.
+
+    A plan is complete when it is written; a load when the warehouse's newest receipt of the workbook's place says so.
+    """
+
+    plan_only = Switch(default=True)
+
+    def requires(self) -> ProcessTrustee:
+        return self.clone(ProcessTrustee, key=self.steps.process_key)  # type: ignore[no-any-return]
+
+    def output(self) -> list[luigi.LocalTarget]:
+        return _targets(self.steps.plan_path, self.steps.planned_path)
+
+    def complete(self) -> bool:
+        steps = self.steps
+        return steps.planned() if self.plan_only else run.is_loaded(steps)
+
+    def run(self) -> None:
+        steps = self.steps
+        if not steps.planned():
+            steps.plan(reviewable=self.plan_only)
+        if self.plan_only:
+            self.note(f"plan {steps.plan_path}")
+            return
+        account = run.apply(steps)
+        done = f"{account['deleted']} deleted, {account['inserted']} inserted" if account["loaded"] else "loaded before"
+        self.note(done)
+
+
+class ProcessDomain(luigi.Task):
+    """
+    Take a domain's workbooks into its table: the plans by default, the loads with ``--plan-only false``.
+
+    Complete when every chosen workbook's Load is; it has no target of its own that could hide one of them.
+    """
+
+    domain = luigi.Parameter(default="trustee_performance")
+    mode = luigi.OptionalParameter(default=None, description="delete_insert or append")
+    plan_only = Switch(default=True, description="false applies the plans")
+    sheet = luigi.OptionalParameter(default=None, description="a sheet's name, or its index from 0")
+    period = luigi.OptionalParameter(default=None, description="2024-11, latest or all")
+    snapshot = luigi.Parameter(default="", description="computed when empty: the inbox, frozen for this run")
+
+    @classmethod
+    def get_param_values(cls, params: Any, args: Any, kwargs: Any) -> list[tuple[str, Any]]:
+        """Freeze the inbox unless a snapshot is given, so that the task is known by what it is to process."""
+        values = dict(super().get_param_values(params, args, kwargs))
+        if not values["snapshot"]:
+            values["snapshot"] = launch.freeze(values)
+        return list(values.items())
+
+    @property
+    def loads(self) -> list[Load]:
+        """Return the chosen workbooks' loads."""
+        snapshot = run.frozen(self.domain, self.snapshot)
+        return [self._load(snapshot, file.path) for file in snapshot.chosen]
+
+    def _load(self, snapshot: Snapshot, workbook: str) -> Load:
+        key = run.steps_of(snapshot, workbook).load_key
+        return Load(domain=self.domain, workbook=workbook, key=key, snapshot=self.snapshot, plan_only=self.plan_only)
+
+    def requires(self) -> Sequence[luigi.Task]:
+        return [DiscoverFiles(domain=self.domain, snapshot=self.snapshot), *self.loads]
+
+    def complete(self) -> bool:
+        launch.begin(self, self.loads)
+        return all(task.complete() for task in self.requires())
+
+    def run(self) -> None:
+        launch.logger.info("%s: every workbook is %s", self.domain, "planned" if self.plan_only else "loaded")
+
+    def on_failure(self, exception: BaseException) -> str:
+        return launch.explain(exception)
+
+
+@luigi.Task.event_handler(luigi.Event.START)
+def _process_begins(task: luigi.Task) -> None:
+    launch.leave_interrupts_to_parent()
+
+
+@WorkbookTask.event_handler(luigi.Event.PROCESS_FAILURE)
+def _process_died(task: WorkbookTask, message: str) -> None:
+    """Record the death of a task's process, which can tell nobody itself."""
+    run.record_failure(task.steps, task.task_family, f"{task.workbook}: {message}; run again", "")
+
+
+def _targets(*paths: Path) -> list[luigi.LocalTarget]:
+    return [luigi.LocalTarget(str(path)) for path in paths]

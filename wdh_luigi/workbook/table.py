@@ -1,0 +1,244 @@
+"""A domain's table in a sheet: its data rows as read, and the profile of what was found on the way."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import takewhile
+from pathlib import Path
+
+from wdh_luigi import spellings
+from wdh_luigi.cells import Cell, ErrorCell
+from wdh_luigi.errors import WorkbookError
+from wdh_luigi.schema import Domain
+from wdh_luigi.workbook import headings
+from wdh_luigi.workbook.book import Book, Merge, Row, Sheet
+from wdh_luigi.workbook.headings import SEARCHED_ROWS, Headings, MissingHeadings, letters
+
+
+@dataclass
+class Extremes:
+    """The smallest and the largest bare number of a column, by size without its sign and zero left out."""
+
+    count: int = 0
+    smallest: Decimal | None = None
+    smallest_cell: str = ""
+    largest: Decimal | None = None
+    largest_cell: str = ""
+
+    def add(self, number: Decimal, cell: str) -> None:
+        """Count one more number."""
+        self.count += 1
+        size = abs(number)
+        if self.smallest is None or size < abs(self.smallest):
+            self.smallest, self.smallest_cell = number, cell
+        if self.largest is None or size > abs(self.largest):
+            self.largest, self.largest_cell = number, cell
+
+
+@dataclass
+class Profile:
+    """
+    What a sheet is like, complete once all its rows were read.
+
+    Attributes:
+        sheet: its name.
+        headings: where the headings are and what they say.
+        top: the rows down to the headings, as read.
+        rows_read: data rows.
+        skipped: rows below the headings that are no data: {"row", "to", "reason"}, ``to`` included.
+        extremes: figure field -> its bare numbers' extremes.
+        gives_formats: the reader tells number formats, so that a percentage is known from a bare number.
+    """
+
+    sheet: str
+    headings: Headings
+    top: list[Row]
+    gives_formats: bool
+    rows_read: int = 0
+    skipped: list[dict[str, int | str]] = field(default_factory=list)
+    extremes: dict[str, Extremes] = field(default_factory=dict)
+
+    @property
+    def rows_skipped(self) -> int:
+        """Count the skipped rows."""
+        return sum(int(span["to"]) - int(span["row"]) + 1 for span in self.skipped)
+
+
+class Table:
+    """
+    A domain's rows in one sheet of an open workbook.
+
+    ``rows()`` can be asked for once; ``profile`` is complete when it has ended.
+    """
+
+    def __init__(
+        self, book: Book, sheet: str, found: Headings, merges: Sequence[Merge], top: list[Row], domain: Domain
+    ):
+        self._book = book
+        self._domain = domain
+        self._fill = _Merged(merges, found, domain)
+        self.profile = Profile(sheet, found, [row for row in top if row[0] <= found.row], book.gives_formats)
+        self._identity = [found.columns[name] for name in _identity(domain) if name in found.columns]
+        self._figures = {name: found.columns[name] for name in domain.names("figure") if name in found.columns}
+        codes = [found.columns[name] for name in domain.names("code")]
+        self._saying = codes + list(self._figures.values())
+        self.profile.extremes = {name: Extremes() for name in self._figures}
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the data rows, cells from column A, values of vertical merges filled in."""
+        above = self.profile.headings.row
+        for number, cells in self._book.rows(self.profile.sheet):
+            if number <= above:
+                continue
+            if number > above + 1:
+                self._skip(above + 1, number - 1, "blank")
+            above = number
+            self._fill.fill(number, cells)
+            reason = self._no_data(cells)
+            if reason:
+                self._skip(number, number, reason)
+                continue
+            self.profile.rows_read += 1
+            self._note_extremes(number, cells)
+            yield number, cells
+
+    def close(self) -> None:
+        """Let go of the workbook."""
+        self._book.close()
+
+    def _skip(self, first: int, last: int, reason: str) -> None:
+        self.profile.skipped.append({"row": first, "to": last, "reason": reason})
+
+    def _no_data(self, cells: Sequence[Cell]) -> str | None:
+        """Say why a row is no data row, or None for a data row."""
+        width = len(cells)
+        if any(spellings.is_total(cells[at]) for at in self._identity if at < width):
+            return "total"
+        if all(spellings.is_blank(cells[at]) for at in self._saying if at < width):
+            text = next((spellings.shown(cell) for cell in cells if not spellings.is_blank(cell)), "")
+            return f"no codes and no figures: {text[:60]}" if text else "blank"
+        return None
+
+    def _note_extremes(self, number: int, cells: Sequence[Cell]) -> None:
+        for name, at in self._figures.items():
+            bare = spellings.bare_number(cells[at]) if at < len(cells) else None
+            if bare:
+                self.profile.extremes[name].add(bare, f"{letters(at)}{number}")
+
+
+def _identity(domain: Domain) -> list[str]:
+    return domain.names("period") + domain.names("code")
+
+
+class _Merged:
+    """What merged cells below the headings mean: a period or code counts for each row, a figure for none."""
+
+    def __init__(self, merges: Sequence[Merge], found: Headings, domain: Domain) -> None:
+        identity = {found.columns[name] for name in _identity(domain) if name in found.columns}
+        self._figures = {found.columns[name] for name in domain.names("figure") if name in found.columns}
+        mapped = identity | self._figures
+        below = [merge for merge in merges if merge.last_row > found.row]
+        self._down = {at: [m for m in below if m.first_column - 1 == at and _rows(m) > 1] for at in identity}
+        self._unclear = [m for m in below if self._figures & _span(m) and (_rows(m) > 1 or len(_span(m) & mapped) > 1)]
+        self._values: dict[Merge, Cell] = {}
+
+    def fill(self, number: int, cells: list[Cell]) -> None:
+        """Write what the row's merged cells mean into its cells."""
+        for at, merges in self._down.items():
+            for merge in merges:
+                if merge.first_row == number:
+                    self._values[merge] = cells[at] if at < len(cells) else None
+                elif merge.first_row < number <= merge.last_row:
+                    _put(cells, at, self._values.get(merge))
+        for merge in self._unclear:
+            if merge.first_row <= number <= merge.last_row:
+                for at in self._figures & _span(merge):
+                    _put(cells, at, ErrorCell(f"merged {_range(merge)}"))
+
+
+def _rows(merge: Merge) -> int:
+    return merge.last_row - merge.first_row + 1
+
+
+def _span(merge: Merge) -> set[int]:
+    return set(range(merge.first_column - 1, merge.last_column))
+
+
+def _range(merge: Merge) -> str:
+    first = f"{letters(merge.first_column - 1)}{merge.first_row}"
+    return f"{first}:{letters(merge.last_column - 1)}{merge.last_row}"
+
+
+def _put(cells: list[Cell], at: int, value: Cell) -> None:
+    cells += [None] * (at + 1 - len(cells))
+    cells[at] = value
+
+
+def open_table(path: Path, shown: str, wanted: int | str | None, domain: Domain, reader: str = "openpyxl") -> Table:
+    """
+    Open a domain's table in a workbook.
+
+    Args:
+        shown: the workbook's name in messages.
+        wanted: the sheet: a name, or an index from 0 (digits are an index unless a sheet has that name); None for
+            the only visible one that holds the headings.
+        reader: which reader opens the file.
+    Raises:
+        WorkbookError: the file cannot be read, has no such sheet, or no headings; one line with what to do.
+    """
+    book: Book = importlib.import_module(f"wdh_luigi.workbook.{reader}_reader").open_book(path, shown)
+    try:
+        if wanted is not None:
+            return _table(book, _named(book.sheets, wanted, shown), domain, shown)
+        return _only_table(book, domain, shown)
+    except BaseException:
+        book.close()
+        raise
+
+
+def _named(sheets: Sequence[Sheet], wanted: int | str, shown: str) -> Sheet:
+    found = next((sheet for sheet in sheets if sheet.name == wanted), None)
+    index = int(wanted) if isinstance(wanted, int) or wanted.isdecimal() else None
+    if found is None and index is not None and index < len(sheets):
+        found = sheets[index]
+    if found is None:
+        there = ", ".join(f"{at}: {sheet.name}" for at, sheet in enumerate(sheets))
+        raise WorkbookError(
+            shown, f"no sheet {wanted!r}; it has {there}", "correct --sheet or sheet in data_sources.yml"
+        )
+    if found.kind != "worksheet":
+        raise WorkbookError(shown, f"is a {found.kind} sheet, which holds no rows", "choose another", sheet=found.name)
+    return found
+
+
+def _only_table(book: Book, domain: Domain, shown: str) -> Table:
+    """Return the table of the only visible sheet that holds the headings."""
+    tables: list[Table] = []
+    nearest: MissingHeadings | None = None
+    sheets = [sheet for sheet in book.sheets if sheet.kind == "worksheet" and not sheet.hidden]
+    for sheet in sheets:
+        try:
+            tables.append(_table(book, sheet, domain, shown))
+        except MissingHeadings as missing:
+            nearest = nearest or missing
+    if len(tables) > 1:
+        names = ", ".join(table.profile.sheet for table in tables)
+        what = f"{len(tables)} sheets hold the headings: {names}"
+        raise WorkbookError(shown, what, "name one with --sheet or sheet in data_sources.yml")
+    if tables:
+        return tables[0]
+    if nearest is None:
+        raise WorkbookError(shown, "no visible worksheet", "name a hidden one with --sheet, or show it in Excel")
+    raise nearest
+
+
+def _table(book: Book, sheet: Sheet, domain: Domain, shown: str) -> Table:
+    merges = book.merges(sheet.name)
+    top = list(takewhile(lambda row: row[0] <= SEARCHED_ROWS, book.rows(sheet.name)))
+    if not top:
+        raise MissingHeadings(shown, "the sheet is empty", "choose another sheet with --sheet", sheet=sheet.name)
+    found = headings.find(top, merges, domain, shown, sheet.name)
+    return Table(book, sheet.name, found, merges, top, domain)

@@ -261,4 +261,4 @@ def override(config: DomainConfig, *, mode: str | None, sheet: str | None) -> Do
         return DomainConfig.model_validate(changed)
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigError("--mode", f"{mode!r}: {message}", "use delete_insert or append") from error
+        raise ConfigError("--mode", f"{mode!r} cannot be used ({message})", "use delete_insert or append") from error

@@ -199,7 +199,7 @@ def _recognise(file: Candidate, entry: os.DirEntry[str], pattern: re.Pattern[str
     elif suffix not in discovery.file_extensions:
         file.reason = f"extension {suffix or 'none'} is not one of {', '.join(discovery.file_extensions)}"
     elif (found := pattern.search(name)) is None:
-        file.reason = _where_it_stops(config_pattern=pattern.pattern, name=name)
+        file.reason = _where_it_stops(pattern.pattern, name)
     else:
         _date(file, found)
     try:
@@ -238,9 +238,9 @@ def _version(path: str) -> int:
     return 0
 
 
-def _where_it_stops(config_pattern: str, name: str) -> str:
+def _where_it_stops(pattern: str, name: str) -> str:
     """Say how far into the pattern a name can be matched."""
-    return f"does not match the pattern from {config_pattern[_matched(config_pattern, name) :][:60]!r} on"
+    return f"does not match the pattern from {pattern[_matched(pattern, name) :][:60]} on"
 
 
 def _matched(pattern: str, name: str) -> int:
@@ -257,7 +257,7 @@ def _matched(pattern: str, name: str) -> int:
 
 def _nothing(inbox: Path, config: DomainConfig, files: Sequence[Candidate]) -> DiscoveryError:
     """Explain an inbox without a candidate by the nearest names and why they are none."""
-    what = f"no workbook matches the pattern {config.pattern!r}"
+    what = f"no workbook matches the pattern {config.pattern}"
     if not files:
         return DiscoveryError(f"inbox {inbox}", f"{what}: the folder is empty", "set WDH_DATA_BASE_DIR to the inbox")
     nearest = sorted(files, key=lambda file: _nearness(file, config), reverse=True)[:_NEAREST]

@@ -26,7 +26,8 @@ logger = logging.getLogger("luigi-interface")
 
 # What the project's luigi.cfg says, where no configuration says otherwise: a failed run must never exit 0.
 LUIGI_DEFAULTS = {
-    "core": {"log_level": "INFO"},
+    # Luigi's lock knows a run by its command line alone: two inboxes would be taken for one run.
+    "core": {"log_level": "INFO", "no_lock": "true"},
     "retcode": {
         "already_running": "10",
         "missing_data": "20",

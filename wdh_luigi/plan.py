@@ -234,18 +234,19 @@ def _copy_value(value: Any) -> str:
 def _head(load: Load) -> Iterator[str]:
     counts = ", ".join(f"{count} {word}" for word, count in load.counts.items())
     yield ON_ERROR_STOP.decode()
-    yield f"-- wdh_luigi plan, format {FORMAT}, written by version {load.version}\n"
+    yield f"-- wdh_luigi plan, format {FORMAT}, written by version {load.version}\n\n"
+    yield "BEGIN;\n"
+    yield "SET LOCAL client_encoding = 'UTF8';\n"
+    # Not before: psql in a Chinese encoding would take a newline for half of a character, and lose the next line.
     yield f"-- workbook: {one_line(load.workbook)}\n"
     yield f"-- sha256 of the workbook: {load.sha256}\n"
     yield f"-- domain {load.domain}, period {load.period or 'none'}, source {one_line(load.source) or 'none'}\n"
     yield f"-- table {load.table}, mode {load.mode}, replace {load.replace}, overlap {load.overlap}\n"
     yield f"-- rows: {counts}\n"
-    yield f"-- digest of the accepted records: {load.digest}\n\n"
+    yield f"-- digest of the accepted records: {load.digest}\n"
 
 
 def _before_rows(load: Load) -> Iterator[str]:
-    yield "BEGIN;\n"
-    yield "SET LOCAL client_encoding = 'UTF8';\n"
     yield "SET LOCAL standard_conforming_strings = on;\n"
     yield "SET LOCAL search_path = pg_catalog;\n"
     yield "SET LOCAL datestyle = 'ISO, YMD';\n"

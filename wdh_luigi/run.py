@@ -244,6 +244,6 @@ def _add_outcome(summary: FileSummary, one: Steps) -> None:
     outcome = one.outcome()
     for name in ("sheet", "rows_read", "rows_accepted", "rows_rejected", "rows_duplicate", "rows_skipped"):
         setattr(summary, name, outcome[name])
-    summary.notes = [*outcome["decided"], *outcome["examples"]]
+    summary.notes = [*outcome["guessed"], *outcome["examples"]]
     if warned := outcome["rows_with_warnings"]:
         summary.notes.append(f"{warned} rows with warnings, kept in validation_warnings")

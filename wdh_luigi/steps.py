@@ -96,7 +96,7 @@ class Steps:
     @property
     def plan_path(self) -> Path:
         """Return where the plan is."""
-        return self._folder / "plans" / f"{self.file.period or 'undated'}-{self.load_key[:16]}.sql"
+        return self._folder / "plans" / f"{self.file.period or 'undated'}-{self.load_key[:12]}.sql"
 
     @property
     def planned_path(self) -> Path:
@@ -180,7 +180,7 @@ class Steps:
             "rows_with_warnings": outcome.warnings,
             "duplicates": outcome.duplicates,
             "digest": digest,
-            "decided": rates.decided,
+            "guessed": rates.guessed,
             "examples": validate.examples(outcome),
         }
         targets.write_json(self.outcome_path, account)

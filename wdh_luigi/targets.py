@@ -134,8 +134,8 @@ def read_rows(path: Path) -> Iterator[Any]:
 
 
 def digest_of(*parts: Any) -> str:
-    """Return the sha256 of values, the same on every machine: the key of what depends on them alone."""
-    return hashlib.sha256(dumps(parts)).hexdigest()
+    """Return 128 bits of the sha256 of values, in hex: the key, on every machine, of what depends on them alone."""
+    return hashlib.sha256(dumps(parts)).hexdigest()[:32]
 
 
 def file_digest(path: Path) -> str:

@@ -29,10 +29,10 @@ _REMEMBERED = 20_000  # distinct cells of one column: codes and periods repeat, 
 
 @dataclass
 class Rates:
-    """What the bare numbers of a workbook's rate columns mean, and how that was decided, for the summary."""
+    """What the bare numbers of a workbook's rate columns mean; what was guessed, for the summary."""
 
     percent: frozenset[str]
-    decided: list[str] = field(default_factory=list)
+    guessed: list[str] = field(default_factory=list)
 
 
 _WORDS = {"year": "year", "month": "month", "report_period": "not a period"}  # in the reasons of row_period
@@ -153,27 +153,27 @@ def rates(profile: Profile, config: DomainConfig, domain: Domain, shown: str) ->
     Raises:
         WorkbookError: the column's numbers can be either; names a cell of each kind.
     """
-    percent, decided = set(), []
+    percent, guesses = set(), []
     for name, column in domain.sheet_columns.items():
         if column.unit != "rate" or name not in profile.headings.columns:
             continue
         if config.rate_unit != "auto":
-            means_percent, why = config.rate_unit == "percent", f"as rate_unit: {config.rate_unit} says"
+            means_percent, guessed = config.rate_unit == "percent", ""
         elif profile.headings.units.get(name) == "%":
-            means_percent, why = True, f"as the heading {profile.headings.texts[name]!r} says"
+            means_percent, guessed = True, ""
         else:
-            means_percent, why = _by_size(profile.extremes[name], column.word, profile, shown)
+            means_percent, guessed = _by_size(profile.extremes[name], column.word, profile, shown)
         if means_percent:
             percent.add(name)
-        if profile.extremes[name].count:
+        if guessed:
             meaning = "percent points" if means_percent else "ratios"
-            decided.append(f"{column.word}: bare numbers are {meaning}, {why}")
-    return Rates(frozenset(percent), decided)
+            guesses.append(f"{column.word}: bare numbers are {meaning}, guessed by size ({guessed})")
+    return Rates(frozenset(percent), guesses)
 
 
 def _by_size(found: Extremes, word: str, profile: Profile, shown: str) -> tuple[bool, str]:
     if found.smallest is None or found.largest is None:
-        return False, "of which there are none"
+        return False, ""
     extremes = f"smallest {found.smallest} in {found.smallest_cell}, largest {found.largest} in {found.largest_cell}"
     sheet = profile.sheet
     mend = "set rate_unit: ratio or percent in data_sources.yml, or write % into the heading"
@@ -181,9 +181,9 @@ def _by_size(found: Extremes, word: str, profile: Profile, shown: str) -> tuple[
         what = f"whether {word} counts ratios or percent points is not known: this format's cells show no percent sign"
         raise WorkbookError(shown, what, mend, sheet=sheet)
     if abs(found.largest) <= LARGEST_RATIO:
-        return False, f"guessed by size ({extremes})"
+        return False, extremes
     if abs(found.smallest) > SMALLEST_PERCENT:
-        return True, f"guessed by size ({extremes})"
+        return True, extremes
     what = f"{word} may count ratios or percent points: {extremes}"
     raise WorkbookError(shown, what, mend, sheet=sheet, cell=found.smallest_cell)
 
@@ -300,11 +300,8 @@ class Validation:
         part = next((one for one in parts if _WORDS.get(one, "") in reason), parts[0])
         at = self._columns.get(part)
         cell = f"{letters(at)}{number}" if at is not None else ""
-        shown = " ".join(filter(None, (spellings.shown(self._clean_cell(one, cells)) for one in parts)))
+        shown = spellings.shown(self._clean.cell(part, cells)) if at is not None else ""
         self._record_reject(number, cell, self._texts.get(part, ""), name, shown, reason, kind=reason)
-
-    def _clean_cell(self, name: str, cells: list[Cell]) -> Cell:
-        return self._clean.cell(name, cells) if name in self._domain.sheet_columns else None
 
     def _record_reject(
         self, row: int, cell: str, heading: str, name: str, value: str, reason: str, *, kind: str

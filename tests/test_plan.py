@@ -1,0 +1,252 @@
+"""The plan: one file that psql and the product run alike, the same bytes each time, and never anything but its rows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from job import Job
+
+from wdh_luigi import embedded, plan, warehouse
+from wdh_luigi.errors import DatabaseError, PlanError
+
+COLUMNS = {"report_date": "date", "plan_code": "varchar(50)", "return_rate": "numeric(8,6)", "note": "text"}
+KEY = ["report_date", "plan_code"]
+
+
+def load(**changes: Any) -> plan.Load:
+    values: dict[str, Any] = {
+        "domain": "trustee_performance",
+        "table": "performance",
+        "columns": COLUMNS,
+        "key": KEY,
+        "period": "2024-11",
+        "source": "",
+        "workbook": "2024_11.xlsx",
+        "sha256": "0" * 64,
+        "mode": "delete_insert",
+        "replace": "keys",
+        "overlap": "error",
+        "counts": {"read": 1, "accepted": 1, "rejected": 0, "duplicate": 0, "skipped": 0},
+        "digest": "d1",
+        "version": "0",
+    }
+    values |= changes
+    return plan.Load(**values)
+
+
+def record(row: int = 2, code: str = "P1", rate: str | None = "0.055000", note: str | None = None) -> dict[str, Any]:
+    return {
+        "row": row,
+        "report_date": date(2024, 11, 1),
+        "plan_code": code,
+        "return_rate": None if rate is None else Decimal(rate),
+        "note": note,
+        "has_performance_data": rate is not None,
+        "validation_warnings": [],
+    }
+
+
+def written(path: Path, one: plan.Load, *records: dict[str, Any]) -> Path:
+    counts = {**one.counts, "read": len(records), "accepted": len(records)}
+    with path.open("wb") as file:
+        plan.write(file, plan.Load(**{**vars(one), "counts": counts}), records)
+    return path
+
+
+def apply(database: str, path: Path, one: plan.Load) -> warehouse.Applied:
+    connection = warehouse.connect(database)
+    place = plan.Place(one.domain, one.table, one.period, one.source)
+    try:
+        return warehouse.apply(connection, path, place, digest=one.digest, replace=one.replace, overlap=one.overlap)
+    finally:
+        connection.close()
+
+
+def psql(database: str, path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    command = [embedded.psql(), "-X", "-q", *arguments, "-f", str(path), database]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=False)
+
+
+@pytest.fixture
+def job(tmp_path: Path, database: str) -> Job:
+    return Job(tmp_path, database)
+
+
+ROWS = "SELECT report_date, plan_code, return_rate, note, workbook_row, data_source FROM {} ORDER BY 1, 2"
+
+
+def test_the_same_workbook_gives_the_same_bytes(tmp_path: Path) -> None:
+    """A reviewer's yes is for bytes: nothing of a clock, a host or a database may be in them."""
+    first = written(tmp_path / "a.sql", load(), record(), record(3, "P2"))
+    second = written(tmp_path / "b.sql", load(), record(), record(3, "P2"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("encoding", ["UTF8", "GBK", "BIG5", "SJIS", "LATIN1"])
+def test_psql_reads_a_plan_in_any_encoding_of_its_user(job: Job, tmp_path: Path, encoding: str) -> None:
+    """Chinese consoles work in GBK, where half a character may swallow the newline after a name."""
+    one = load(workbook="2024年11月受托业绩（终稿）丂.xlsx", source="長河養老Ａ乗")
+    path = written(tmp_path / "plan.sql", one, record(note="乗\\丂 终稿"))
+    done = psql(str(job.database), path, PGCLIENTENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    rows = [(date(2024, 11, 1), "P1", Decimal("0.055000"), "乗\\丂 终稿", 2, one.workbook)]
+    assert rows == job.query(ROWS.format("performance"))
+
+
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(notes=st.lists(st.none() | TEXT, min_size=1, max_size=6), workbook=TEXT.filter(bool), source=TEXT)
+def test_any_text_comes_through_psql_and_apply_alike(
+    job: Job, tmp_path: Path, notes: list[str | None], workbook: str, source: str
+) -> None:
+    """Cells and names are somebody else's words; as data they are what they were, as SQL they are never run."""
+    one = load(workbook=workbook, source=source)
+    records = [record(at + 2, f"P{at}", None, note) for at, note in enumerate(notes)]
+    path = written(tmp_path / "plan.sql", one, *records)
+    job.execute("DROP TABLE IF EXISTS performance, wdh_load")
+    done = psql(str(job.database), path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    by_psql = job.query(ROWS.format("performance"))
+    assert [row[3] for row in by_psql] == notes
+    job.execute("DROP TABLE performance, wdh_load")
+    apply(str(job.database), path, one)
+    assert by_psql == job.query(ROWS.format("performance"))
+    assert [(workbook, source)] == job.query("SELECT workbook, source FROM wdh_load")
+
+
+def test_rows_are_never_run_as_statements(job: Job, tmp_path: Path) -> None:
+    """A statement that fails before COPY must not turn the rows into SQL for psql to run."""
+    job.execute("CREATE TABLE victim (); CREATE TABLE performance (report_date text)")
+    note = "\nDROP TABLE victim; COMMIT;\n\\! touch hacked\n"
+    path = written(tmp_path / "plan.sql", load(), record(code="P1'; DROP TABLE victim; --", note=note))
+    done = psql(str(job.database), path)
+    assert done.returncode == 3, done.stderr
+    assert b"differs" in done.stderr
+    assert job.query("SELECT to_regclass('public.victim') IS NULL") == [(False,)]
+
+
+def test_many_rows_are_staged_in_batches(job: Job, tmp_path: Path) -> None:
+    """Each batch is a COPY of its own; all of them are one transaction."""
+    count = plan.BATCH_ROWS + 1
+    one = load(counts={"read": count, "accepted": count, "rejected": 0, "duplicate": 0, "skipped": 0})
+    with (tmp_path / "plan.sql").open("wb") as file:
+        _, batches = plan.write(file, one, (record(at, f"P{at}") for at in range(count)))
+    assert batches == 2
+    assert apply(str(job.database), tmp_path / "plan.sql", one).receipt.inserted == count
+    assert job.query("SELECT count(*) FROM performance") == [(count,)]
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda plan: plan.replace(b"0.055000", b"0.550000"),
+        lambda plan: plan + b"DROP TABLE performance;\n",
+        lambda plan: plan[:-20],
+        lambda plan: plan.replace(b"\n", b"\r\n"),
+        lambda plan: plan.replace(b"COMMIT;", b"ROLLBACK;"),
+        lambda plan: plan.replace(b"OVERRIDING SYSTEM VALUE", b""),
+        lambda plan: b"",
+        lambda plan: b"SELECT 1;\n" + plan,
+    ],
+)
+def test_a_changed_plan_is_refused(tmp_path: Path, tamper: Any) -> None:
+    """A yes given to other bytes is no yes: edited, cut, appended to, or with other line ends."""
+    path = written(tmp_path / "plan.sql", load(), record())
+    plan.verify(path)
+    path.write_bytes(tamper(path.read_bytes()))
+    with pytest.raises(PlanError, match="not what was written"):
+        plan.verify(path)
+
+
+def test_a_plan_is_not_applied_twice(job: Job, tmp_path: Path) -> None:
+    """What the place's newest load already is, is left as it is."""
+    path = written(tmp_path / "plan.sql", load(), record())
+    assert apply(str(job.database), path, load()).loaded
+    assert not apply(str(job.database), path, load()).loaded
+    assert job.query("SELECT count(*) FROM wdh_load") == [(1,)]
+
+
+def test_a_correction_replaces_the_keys_that_it_holds(job: Job, tmp_path: Path) -> None:
+    """replace: keys leaves what the correction does not mention."""
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record(), record(3, "P2")), load())
+    second = load(digest="d2")
+    receipt = apply(str(job.database), written(tmp_path / "b.sql", second, record(rate="0.06")), second).receipt
+    assert (receipt.deleted, receipt.inserted) == (1, 1)
+    assert [row[1:3] for row in job.query(ROWS.format("performance"))] == [
+        ("P1", Decimal("0.060000")),
+        ("P2", Decimal("0.055000")),
+    ]
+
+
+def test_a_correction_may_replace_its_whole_place(job: Job, tmp_path: Path) -> None:
+    """replace: place takes out what a correction left out, and nothing of another place."""
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record(), record(3, "P2")), load())
+    other = load(source="other", workbook="other.xlsx")
+    apply(str(job.database), written(tmp_path / "o.sql", other, record(2, "P9")), other)
+    second = load(digest="d2", replace="place")
+    receipt = apply(str(job.database), written(tmp_path / "b.sql", second, record()), second).receipt
+    assert (receipt.deleted, receipt.inserted) == (2, 1)
+    assert [row[1] for row in job.query(ROWS.format("performance"))] == ["P1", "P9"]
+
+
+def test_a_key_of_another_place_fails_the_load(job: Job, tmp_path: Path) -> None:
+    """Two trustees who report one plan would overwrite each other: both workbooks and rows are named."""
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record()), load())
+    other = load(source="other", workbook="other.xlsx")
+    path = written(tmp_path / "o.sql", other, record(7, rate="0.07"))
+    with pytest.raises(DatabaseError, match="2024-11-01 P1 in row 7, held by 2024_11.xlsx row 2"):
+        apply(str(job.database), path, other)
+    assert [row[2] for row in job.query(ROWS.format("performance"))] == [Decimal("0.055000")]
+    allowed = load(source="other", workbook="other.xlsx", overlap="replace")
+    apply(str(job.database), written(tmp_path / "r.sql", allowed, record(7, rate="0.07")), allowed)
+    assert [row[5] for row in job.query(ROWS.format("performance"))] == ["other.xlsx"]
+
+
+def test_a_table_that_differs_is_refused_with_all_its_differences(job: Job, tmp_path: Path) -> None:
+    """Whoever mends the table wants to do it once; nothing is written before."""
+    job.execute(
+        "CREATE TABLE performance (report_date date, plan_code varchar(50), return_rate numeric(8,4), load_id int)"
+    )
+    path = written(tmp_path / "plan.sql", load(), record())
+    with pytest.raises(DatabaseError) as refused:
+        apply(str(job.database), path, load())
+    for difference in (
+        "column return_rate is numeric(8,4), expected numeric(8,6)",
+        "column note is missing",
+        "column load_id is integer, expected bigint",
+        "column workbook_row is missing",
+    ):
+        assert difference in str(refused.value)
+    assert job.query("SELECT to_regclass('wdh_load')") == [(None,)]
+
+
+def test_a_table_may_be_in_a_schema_and_have_any_name(job: Job, tmp_path: Path) -> None:
+    """schema.table, Chinese and quotes are names like any other, whatever the search_path."""
+    job.execute('CREATE SCHEMA "报""告"')
+    one = load(table='报"告.业绩 "表"', columns={**COLUMNS, '备"注': "text"})
+    path = written(tmp_path / "plan.sql", one, {**record(), '备"注': "x"})
+    apply(str(job.database), path, one)
+    assert job.query('SELECT "备""注" FROM "报""告"."业绩 ""表"""') == [("x",)]
+    assert not apply(str(job.database), path, one).loaded
+
+
+def test_a_row_that_the_database_refuses_leaves_nothing_behind(job: Job, tmp_path: Path) -> None:
+    """Data and receipt are one transaction: a check constraint that fails at the last row undoes the first."""
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record()), load())
+    job.execute("ALTER TABLE performance ADD CHECK (return_rate < 0.5)")
+    second = load(digest="d2")
+    path = written(tmp_path / "b.sql", second, record(rate="0.06"), record(3, "P2", "0.6"))
+    with pytest.raises(DatabaseError, match="violates check constraint"):
+        apply(str(job.database), path, second)
+    assert [row[2] for row in job.query(ROWS.format("performance"))] == [Decimal("0.055000")]
+    assert job.query("SELECT count(*) FROM wdh_load") == [(1,)]

@@ -61,11 +61,10 @@ def written(path: Path, one: plan.Load, *records: dict[str, Any]) -> Path:
     return path
 
 
-def apply(database: str, path: Path, one: plan.Load) -> warehouse.Applied:
+def apply(database: str, path: Path) -> warehouse.Applied:
     connection = warehouse.connect(database)
-    place = plan.Place(one.domain, one.table, one.period, one.source)
     try:
-        return warehouse.apply(connection, path, place, digest=one.digest, replace=one.replace, overlap=one.overlap)
+        return warehouse.apply(connection, path)
     finally:
         connection.close()
 
@@ -119,7 +118,7 @@ def test_any_text_comes_through_psql_and_apply_alike(
     by_psql = job.query(ROWS.format("performance"))
     assert [row[3] for row in by_psql] == notes
     job.execute("DROP TABLE performance, wdh_load")
-    apply(str(job.database), path, one)
+    apply(str(job.database), path)
     assert by_psql == job.query(ROWS.format("performance"))
     assert [(workbook, source)] == job.query("SELECT workbook, source FROM wdh_load")
 
@@ -142,7 +141,7 @@ def test_many_rows_are_staged_in_batches(job: Job, tmp_path: Path) -> None:
     with (tmp_path / "plan.sql").open("wb") as file:
         _, batches = plan.write(file, one, (record(at, f"P{at}") for at in range(count)))
     assert batches == 2
-    assert apply(str(job.database), tmp_path / "plan.sql", one).receipt.inserted == count
+    assert apply(str(job.database), tmp_path / "plan.sql").receipt.inserted == count
     assert job.query("SELECT count(*) FROM performance") == [(count,)]
 
 
@@ -171,16 +170,16 @@ def test_a_changed_plan_is_refused(tmp_path: Path, tamper: Any) -> None:
 def test_a_plan_is_not_applied_twice(job: Job, tmp_path: Path) -> None:
     """What the place's newest load already is, is left as it is."""
     path = written(tmp_path / "plan.sql", load(), record())
-    assert apply(str(job.database), path, load()).loaded
-    assert not apply(str(job.database), path, load()).loaded
+    assert apply(str(job.database), path).loaded
+    assert not apply(str(job.database), path).loaded
     assert job.query("SELECT count(*) FROM wdh_load") == [(1,)]
 
 
 def test_a_correction_replaces_the_keys_that_it_holds(job: Job, tmp_path: Path) -> None:
     """replace: keys leaves what the correction does not mention."""
-    apply(str(job.database), written(tmp_path / "a.sql", load(), record(), record(3, "P2")), load())
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record(), record(3, "P2")))
     second = load(digest="d2")
-    receipt = apply(str(job.database), written(tmp_path / "b.sql", second, record(rate="0.06")), second).receipt
+    receipt = apply(str(job.database), written(tmp_path / "b.sql", second, record(rate="0.06"))).receipt
     assert (receipt.deleted, receipt.inserted) == (1, 1)
     assert [row[1:3] for row in job.query(ROWS.format("performance"))] == [
         ("P1", Decimal("0.060000")),
@@ -190,25 +189,25 @@ def test_a_correction_replaces_the_keys_that_it_holds(job: Job, tmp_path: Path) 
 
 def test_a_correction_may_replace_its_whole_place(job: Job, tmp_path: Path) -> None:
     """replace: place takes out what a correction left out, and nothing of another place."""
-    apply(str(job.database), written(tmp_path / "a.sql", load(), record(), record(3, "P2")), load())
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record(), record(3, "P2")))
     other = load(source="other", workbook="other.xlsx")
-    apply(str(job.database), written(tmp_path / "o.sql", other, record(2, "P9")), other)
+    apply(str(job.database), written(tmp_path / "o.sql", other, record(2, "P9")))
     second = load(digest="d2", replace="place")
-    receipt = apply(str(job.database), written(tmp_path / "b.sql", second, record()), second).receipt
+    receipt = apply(str(job.database), written(tmp_path / "b.sql", second, record())).receipt
     assert (receipt.deleted, receipt.inserted) == (2, 1)
     assert [row[1] for row in job.query(ROWS.format("performance"))] == ["P1", "P9"]
 
 
 def test_a_key_of_another_place_fails_the_load(job: Job, tmp_path: Path) -> None:
     """Two trustees who report one plan would overwrite each other: both workbooks and rows are named."""
-    apply(str(job.database), written(tmp_path / "a.sql", load(), record()), load())
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record()))
     other = load(source="other", workbook="other.xlsx")
     path = written(tmp_path / "o.sql", other, record(7, rate="0.07"))
     with pytest.raises(DatabaseError, match="2024-11-01 P1 in row 7, held by 2024_11.xlsx row 2"):
-        apply(str(job.database), path, other)
+        apply(str(job.database), path)
     assert [row[2] for row in job.query(ROWS.format("performance"))] == [Decimal("0.055000")]
     allowed = load(source="other", workbook="other.xlsx", overlap="replace")
-    apply(str(job.database), written(tmp_path / "r.sql", allowed, record(7, rate="0.07")), allowed)
+    apply(str(job.database), written(tmp_path / "r.sql", allowed, record(7, rate="0.07")))
     assert [row[5] for row in job.query(ROWS.format("performance"))] == ["other.xlsx"]
 
 
@@ -219,7 +218,7 @@ def test_a_table_that_differs_is_refused_with_all_its_differences(job: Job, tmp_
     )
     path = written(tmp_path / "plan.sql", load(), record())
     with pytest.raises(DatabaseError) as refused:
-        apply(str(job.database), path, load())
+        apply(str(job.database), path)
     for difference in (
         "column return_rate is numeric(8,4), expected numeric(8,6)",
         "column note is missing",
@@ -235,18 +234,18 @@ def test_a_table_may_be_in_a_schema_and_have_any_name(job: Job, tmp_path: Path) 
     job.execute('CREATE SCHEMA "报""告"')
     one = load(table='报"告.业绩 "表"', columns={**COLUMNS, '备"注': "text"})
     path = written(tmp_path / "plan.sql", one, {**record(), '备"注': "x"})
-    apply(str(job.database), path, one)
+    apply(str(job.database), path)
     assert job.query('SELECT "备""注" FROM "报""告"."业绩 ""表"""') == [("x",)]
-    assert not apply(str(job.database), path, one).loaded
+    assert not apply(str(job.database), path).loaded
 
 
 def test_a_row_that_the_database_refuses_leaves_nothing_behind(job: Job, tmp_path: Path) -> None:
     """Data and receipt are one transaction: a check constraint that fails at the last row undoes the first."""
-    apply(str(job.database), written(tmp_path / "a.sql", load(), record()), load())
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record()))
     job.execute("ALTER TABLE performance ADD CHECK (return_rate < 0.5)")
     second = load(digest="d2")
     path = written(tmp_path / "b.sql", second, record(rate="0.06"), record(3, "P2", "0.6"))
     with pytest.raises(DatabaseError, match="violates check constraint"):
-        apply(str(job.database), path, second)
+        apply(str(job.database), path)
     assert [row[2] for row in job.query(ROWS.format("performance"))] == [Decimal("0.055000")]
     assert job.query("SELECT count(*) FROM wdh_load") == [(1,)]

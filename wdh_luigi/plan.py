@@ -26,6 +26,7 @@ DEFAULT_SCHEMA = "public"
 RECEIPTS = "wdh_load"
 END_OF_COPY = b"\\.\n"
 ON_ERROR_STOP = b"\\set ON_ERROR_STOP on\n"
+_HEADER = b"-- load: "
 
 # Columns that every table has beside its domain's: name -> type.
 OWN_COLUMNS = {
@@ -73,6 +74,16 @@ class Place:
     period: str
     source: str
 
+    @property
+    def schema(self) -> str:
+        """Return the schema that the table is in."""
+        return self.table.rpartition(".")[0] or DEFAULT_SCHEMA
+
+    @property
+    def name(self) -> str:
+        """Return the table's name without its schema."""
+        return self.table.rpartition(".")[2]
+
 
 @dataclass(frozen=True)
 class Load:
@@ -103,14 +114,19 @@ class Load:
     version: str
 
     @property
+    def place(self) -> Place:
+        """Return what the workbook fills."""
+        return Place(self.domain, self.table, self.period, self.source)
+
+    @property
     def schema(self) -> str:
         """Return the schema that the table is in."""
-        return self.table.rpartition(".")[0] or DEFAULT_SCHEMA
+        return self.place.schema
 
     @property
     def name(self) -> str:
         """Return the table's name without its schema."""
-        return self.table.rpartition(".")[2]
+        return self.place.name
 
 
 def identifier(name: str) -> str:
@@ -234,7 +250,8 @@ def _copy_value(value: Any) -> str:
 def _head(load: Load) -> Iterator[str]:
     counts = ", ".join(f"{count} {word}" for word, count in load.counts.items())
     yield ON_ERROR_STOP.decode()
-    yield f"-- wdh_luigi plan, format {FORMAT}, written by version {load.version}\n\n"
+    yield f"-- wdh_luigi plan, format {FORMAT}, written by version {load.version}\n"
+    yield f"{_HEADER.decode()}{json.dumps(_header(load))}\n\n"
     yield "BEGIN;\n"
     yield "SET LOCAL client_encoding = 'UTF8';\n"
     # Not before: psql in a Chinese encoding would take a newline for half of a character, and lose the next line.
@@ -244,6 +261,12 @@ def _head(load: Load) -> Iterator[str]:
     yield f"-- table {load.table}, mode {load.mode}, replace {load.replace}, overlap {load.overlap}\n"
     yield f"-- rows: {counts}\n"
     yield f"-- digest of the accepted records: {load.digest}\n"
+
+
+def _header(load: Load) -> dict[str, Any]:
+    """Return what a plan says of itself to whoever applies it; escaped, so that no encoding of psql's matters."""
+    names = ("domain", "table", "period", "source", "workbook", "mode", "replace", "overlap", "digest", "counts")
+    return {name: getattr(load, name) for name in names}
 
 
 def _before_rows(load: Load) -> Iterator[str]:
@@ -453,10 +476,25 @@ def _listed(names: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Written:
-    """A plan file whose bytes are as they were written: where its receipt begins and what digest it holds."""
+    """
+    A plan file whose bytes are as they were written.
+
+    Attributes:
+        receipt_at: where its receipt begins.
+        plan_digest: sha256 of the bytes before.
+        place: what it fills.
+        digest, replace, overlap, workbook, mode, counts: as in Load.
+    """
 
     receipt_at: int
+    plan_digest: str
+    place: Place
     digest: str
+    replace: str
+    overlap: str
+    workbook: str
+    mode: str
+    counts: dict[str, int]
 
 
 def verify(path: Path) -> Written:
@@ -466,10 +504,11 @@ def verify(path: Path) -> Written:
     Raises:
         PlanError: cut, changed or appended to.
     """
-    sha, at, last = hashlib.sha256(), 0, None
+    sha, at, last, header = hashlib.sha256(), 0, None, b""
     with path.open("rb") as file:
         tail = b""
         for line in file:
+            header = header or (line.removeprefix(_HEADER) if line.startswith(_HEADER) else b"")
             start = _RECEIPT_START.match(line)
             if start or tail:
                 if start:
@@ -483,7 +522,9 @@ def verify(path: Path) -> Written:
     digest = sha.hexdigest()
     if last is None or found is None or found[1].decode() != digest or tail != _tail(last, digest):
         raise PlanError(str(path), "its bytes are not what was written", "write the plan anew; never edit one")
-    return Written(at, digest)
+    says = json.loads(header)
+    place = Place(says.pop("domain"), says.pop("table"), says.pop("period"), says.pop("source"))
+    return Written(at, digest, place, **says)
 
 
 def _tail(start: re.Match[bytes], digest: str) -> bytes:

@@ -134,7 +134,7 @@ def _lines(one: FileSummary) -> list[str]:
     if one.plan and one.status != "unchanged":
         lines.append(f"table {one.table}, {one.mode}, plan: {one.plan}")
     lines += one.notes
-    if one.rejects and one.rows_rejected:
+    if one.rejects:
         lines.append(f"rejects: {one.rejects}")
     return lines
 

@@ -118,15 +118,7 @@ def is_loaded(one: Steps) -> bool:
 
 def apply(one: Steps) -> dict[str, Any]:
     """Apply a workbook's plan; return its account with the receipt."""
-    outcome = one.outcome()
-    applied = warehouse.apply(
-        _connection(),
-        one.plan_path,
-        one.place,
-        digest=outcome["digest"],
-        replace=one.config.replace,
-        overlap=one.config.overlap,
-    )
+    applied = warehouse.apply(_connection(), one.plan_path)
     account = {
         **one.planned_account(),
         "loaded": applied.loaded,
@@ -237,11 +229,12 @@ class Run:
 
 def _add_outcome(summary: FileSummary, one: Steps) -> None:
     """Add what is known of the rows; of a failed workbook perhaps nothing, or the rejects alone."""
-    if one.rejects_path.exists():
-        summary.rejects = str(one.rejects_path)
     if not one.outcome_path.exists():
+        if one.rejects_path.exists():  # so many that the workbook failed
+            summary.rejects = str(one.rejects_path)
         return
     outcome = one.outcome()
+    summary.rejects = str(one.rejects_path) if outcome["rows_rejected"] else None
     for name in ("sheet", "rows_read", "rows_accepted", "rows_rejected", "rows_duplicate", "rows_skipped"):
         setattr(summary, name, outcome[name])
     summary.notes = [*outcome["guessed"], *outcome["examples"]]

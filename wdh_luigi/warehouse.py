@@ -100,9 +100,8 @@ def newest_receipt(connection: Connection, place: plan.Place, overlap: str) -> R
     Its rows stand when the table still holds as many of the load as it inserted; under ``overlap: replace``, where
     other places may take them over, when it holds any.
     """
-    schema = place.table.rpartition(".")[0] or plan.DEFAULT_SCHEMA
-    receipts = plan.qualified(schema, plan.RECEIPTS)
-    table = plan.qualified(schema, place.table.rpartition(".")[2])
+    receipts = plan.qualified(place.schema, plan.RECEIPTS)
+    table = plan.qualified(place.schema, place.name)
     with _asking("the receipts"), connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL", (receipts, table))
         has_receipts, has_table = cursor.fetchone()
@@ -138,7 +137,7 @@ def is_loaded(receipt: Receipt | None, digest: str, replace: str) -> bool:
     return receipt is not None and receipt.rows_stand and receipt.digest == digest and receipt.replace == replace
 
 
-def apply(connection: Connection, path: Path, place: plan.Place, *, digest: str, replace: str, overlap: str) -> Applied:
+def apply(connection: Connection, path: Path) -> Applied:
     """
     Run a plan's bytes in one transaction, unless its place already holds its records.
 
@@ -149,14 +148,13 @@ def apply(connection: Connection, path: Path, place: plan.Place, *, digest: str,
         DatabaseError: PostgreSQL refused it; nothing was written.
     """
     written = plan.verify(path)
-    schema, name = place.table.rpartition(".")[0] or plan.DEFAULT_SCHEMA, place.table.rpartition(".")[2]
-    with _locked(connection, schema, name):
-        present = newest_receipt(connection, place, overlap)
-        if present is not None and is_loaded(present, digest, replace):
+    with _locked(connection, written.place.schema, written.place.name):
+        present = newest_receipt(connection, written.place, written.overlap)
+        if present is not None and is_loaded(present, written.digest, written.replace):
             return Applied(False, present)
         with path.open("rb") as file:
             _run(connection, file, written, path)
-        loaded = newest_receipt(connection, place, overlap)
+        loaded = newest_receipt(connection, written.place, written.overlap)
     assert loaded is not None, "the plan wrote its receipt"
     return Applied(True, loaded)
 
@@ -185,7 +183,7 @@ def _run(connection: Connection, file: BinaryIO, written: plan.Written, path: Pa
                     cursor.copy_expert(sql.decode(), _Rows(stream))
                 else:
                     cursor.execute(sql)
-            if stream.sha.hexdigest() != written.digest:
+            if stream.sha.hexdigest() != written.plan_digest:
                 raise PlanError(str(path), "changed while it was applied", "write the plan anew")
             cursor.execute(file.read())
     except BaseException:

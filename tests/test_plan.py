@@ -203,7 +203,7 @@ def test_a_key_of_another_place_fails_the_load(job: Job, tmp_path: Path) -> None
     apply(str(job.database), written(tmp_path / "a.sql", load(), record()))
     other = load(source="other", workbook="other.xlsx")
     path = written(tmp_path / "o.sql", other, record(7, rate="0.07"))
-    with pytest.raises(DatabaseError, match="2024-11-01 P1 in row 7, held by 2024_11.xlsx row 2"):
+    with pytest.raises(DatabaseError, match=r"2024-11-01 P1 in row 7, held by 2024_11\.xlsx row 2"):
         apply(str(job.database), path)
     assert [row[2] for row in job.query(ROWS.format("performance"))] == [Decimal("0.055000")]
     allowed = load(source="other", workbook="other.xlsx", overlap="replace")

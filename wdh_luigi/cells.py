@@ -9,19 +9,28 @@ from functools import cache
 from typing import Any
 
 NEVER_COMPUTED = "formula never computed"
+MERGED = "merged over "
 
 # Quoted or escaped text, what is in brackets (colours, conditions, locales), and the character after _ or *, of which
 # Excel shows a blank's width or a filling: a % there scales nothing.
 _NOT_SHOWN = re.compile(r'"[^"]*"?|[\\_*].?|\[[^\]]*\]?', re.DOTALL)
 # Two zeros before the decimal point, an exponent or a fraction, in a section without a code for a date or a time.
 _ZEROS_FIRST = re.compile(r"(?!.*[dmyhs])[^.e/0]*0[^.e/0]*0", re.IGNORECASE | re.DOTALL)
+# The same texts and fillings, whole, and every other character by itself.
+_PARTS = re.compile(r'"[^"]*"?|[\\_*].?|\[[^\]]*\]?|.', re.DOTALL)
+_PLACES = "0#?"
+_WHOLE = "0#?,-+ ()$¥:"  # what may stand in a whole number's format by itself
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCell:
-    """A cell that holds an Excel error such as ``#N/A``, or a formula without a computed value (NEVER_COMPUTED)."""
+    """
+    A cell that says nothing: it holds an Excel error such as ``#N/A``, a formula without a computed value
+    (NEVER_COMPUTED), or a figure for several cells (MERGED and their range), of which ``typed`` keeps the text.
+    """
 
     code: str
+    typed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +51,60 @@ def format_matters(number_format: str) -> bool:
     return any("%" in section or _ZEROS_FIRST.match(section) for section in sections)
 
 
+@cache
+def scales_percent(number_format: str) -> bool:
+    """Tell whether a number format multiplies by 100 to show a percentage; a quoted % is only text."""
+    return any("%" in section for section in _NOT_SHOWN.sub("", number_format).split(";")[:3])
+
+
+def with_zeros(digits: str, number_format: str) -> str:
+    """
+    Return a whole number's digits as its format shows them: 123 is 000123 in "000000", and P00123 in ``"P"00000``.
+
+    A percentage's format, and one with decimals or without zeros, leaves them as they are.
+    """
+    parts = next((one for one in _sections(number_format) if "0" in one and "[?]" not in one), [])
+    places = [part for part in parts if part in _PLACES]
+    if not all(part in _WHOLE or len(part) > 1 for part in parts) or not places:
+        return digits
+    left, shown = digits.zfill(len(places) - places.index("0")), ""
+    for part in reversed(parts):
+        if part in _PLACES:
+            del places[-1]
+            cut = max(len(left) - 1, 0) if places else 0  # the place in front takes all that are left
+            left, part = left[:cut], left[cut:]
+            shown = part + shown
+        else:
+            shown = _literal(part) + shown
+    return shown
+
+
+def _sections(number_format: str) -> list[list[str]]:
+    """Split a number format into its sections, each of texts, fillings, brackets and single characters."""
+    sections: list[list[str]] = [[]]
+    for part in _PARTS.findall(number_format):
+        if part == ";":
+            sections.append([])
+        else:
+            sections[-1].append("[?]" if part[:2] in ("[<", "[>", "[=") else part)
+    return sections
+
+
+def _literal(part: str) -> str:
+    """Return what a part of a number format shows that is no digit."""
+    if part[0] == '"':
+        return part.strip('"')
+    if part[0] == "\\":
+        return part[1:]
+    return "" if part[0] in "_*[," else part
+
+
 def to_json(cell: Cell) -> Any:
     """Return a cell as JSON keeps it: plain where JSON has the type, else an object that names it."""
     if cell is None or isinstance(cell, (bool, int, float, str)):
         return cell
     if isinstance(cell, ErrorCell):
-        return {"error": cell.code}
+        return {"error": cell.code} | ({"typed": cell.typed} if cell.typed else {})
     if isinstance(cell, NumberCell):
         return {"number": cell.value, "format": cell.format}
     if isinstance(cell, timedelta):
@@ -60,7 +117,7 @@ def from_json(value: Any) -> Cell:
     if not isinstance(value, dict):
         return value  # type: ignore[no-any-return]
     if "error" in value:
-        return ErrorCell(value["error"])
+        return ErrorCell(value["error"], value.get("typed", ""))
     if "number" in value:
         return NumberCell(value["number"], value["format"])
     if "duration" in value:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 from pathlib import Path
 
 import click
 
-from wdh_luigi import config, embedded
+from wdh_luigi import config, discover, domains, embedded, preview, workbook
+from wdh_luigi.config import DomainConfig
 from wdh_luigi.errors import WdhError
+from wdh_luigi.workbook import guard
 
 
 class OneLineErrors(click.Group):
@@ -25,6 +29,36 @@ class OneLineErrors(click.Group):
 @click.group(cls=OneLineErrors)
 def main() -> None:
     """Take trustees' Excel workbooks into PostgreSQL."""
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--sheet", help="A sheet's name, or its index from 0; by default the first visible worksheet.")
+@click.option("--head", type=click.IntRange(min=0), help="Print so many rows only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--domain", help="Show what this domain's pipeline makes of the workbook.")
+def read(file: Path, sheet: str | None, head: int | None, as_json: bool, domain: str | None) -> None:
+    """Show a workbook as the reader sees it: its sheets, and a sheet's rows. Nothing is written."""
+    settings = config.load_settings()
+    run = functools.partial(
+        guard.run, shown=str(file), memory=settings.read_memory_mb << 20, seconds=settings.read_seconds
+    )
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:  # the reading process's own standard output is caught
+        if domain is None:
+            run(preview.show, file, workbook.opener("auto"), sheet, head, as_json, out)
+        else:
+            entry = _entry(domain)
+            month = discover.month_of(file.name, entry.pattern)
+            reader = workbook.opener(entry.reader)
+            run(preview.show_domain, file, reader, sheet, domains.get(domain), entry, month, out)
+
+
+def _entry(domain: str) -> DomainConfig:
+    """Return a domain's entry; its defaults where there is no data_sources.yml."""
+    path = config.load_settings().data_sources_config
+    if path.exists():
+        return config.domain_config(config.load_data_sources(path), domain, path)
+    return DomainConfig(pattern="", table=domain, mode="append")
 
 
 @main.group()

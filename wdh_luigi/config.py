@@ -7,10 +7,19 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from wdh_luigi.errors import ConfigError
@@ -20,6 +29,7 @@ EMBEDDED = "embedded"
 Mode = Literal["delete_insert", "append"]
 Select = Literal["latest_by_year_month", "latest_by_year_month_and_version", "latest_by_mtime"]
 RateUnit = Literal["auto", "ratio", "percent"]
+Reader = Literal["auto", "openpyxl"]
 
 
 class Settings(BaseSettings):
@@ -32,13 +42,16 @@ class Settings(BaseSettings):
     data_sources_config: Path = Path("data_sources.yml")
     database_uri: SecretStr | None = None
     embedded_dir: Path | None = None
+    read_memory_mb: int = Field(default=2048, gt=0)
+    read_seconds: float = Field(default=1200, gt=0)
 
     def warehouse_uri(self) -> str:
         """
         Return the libpq URI to load into, or the word ``embedded``.
 
         Raises:
-            ConfigError: unset. There is no default: a variable lost in a cron job must not load a private database.
+            ConfigError: unset, or no text. There is no default: a variable lost in a cron job must not load a private
+                database.
         """
         if self.database_uri is None:
             raise ConfigError(
@@ -46,7 +59,10 @@ class Settings(BaseSettings):
                 "not set, and --plan-only false loads a database",
                 "set it to a PostgreSQL URI (postgresql://user@host/database), or to the word embedded",
             )
-        return self.database_uri.get_secret_value()
+        uri = self.database_uri.get_secret_value()
+        if not uri.isprintable():  # bytes that are not UTF-8, which libpq would quote with what stands around them
+            raise ConfigError("WDH_DATABASE_URI", "is not UTF-8 text in one line", "percent-encode special characters")
+        return uri
 
 
 class Section(BaseModel):
@@ -83,15 +99,35 @@ def _table_name(name: str) -> str:
 
 
 def _extension(text: str) -> str:
-    if not text.startswith("."):
+    if not re.fullmatch(r"\.[^./\s]+", text):
         raise ValueError("is no file extension: write it with its dot, like .xlsx")
     return text.lower()
+
+
+def _sheet(value: Any) -> Any:
+    named = isinstance(value, str) and value.strip()
+    counted = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if value is not None and not named and not counted:
+        raise ValueError("is neither a sheet's name nor an index from 0")
+    return value
+
+
+def _each_once(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("names a column twice")
+    return names
 
 
 class Discovery(Section):
     """Which files of the inbox are looked at, for every domain."""
 
-    file_extensions: list[Annotated[str, BeforeValidator(_extension)]] = [".xlsx", ".xlsm"]
+    file_extensions: Annotated[list[Annotated[str, AfterValidator(_extension)]], Field(min_length=1)] = [
+        ".xlsx",
+        ".xlsm",
+        ".xls",
+        ".xlsb",
+        ".ods",
+    ]
     exclude_directories: list[str] = []
     ignore_patterns: list[str] = []
     max_depth: int = Field(default=10, ge=0)
@@ -102,22 +138,23 @@ class DomainConfig(Section):
     """How one domain's workbooks are found, read and loaded."""
 
     description: str = ""
-    pattern: Annotated[str, BeforeValidator(_known_pattern)]
+    pattern: Annotated[str, AfterValidator(_known_pattern)]
     select: Select = "latest_by_year_month"
     on_tie: Literal["error", "newest"] = "error"
-    sheet: int | str | None = None
-    table: Annotated[str, BeforeValidator(_table_name)]
-    pk: list[Annotated[str, BeforeValidator(_plain_identifier)]] = []
+    sheet: Annotated[int | str | None, BeforeValidator(_sheet)] = None
+    table: Annotated[str, AfterValidator(_table_name)]
+    pk: Annotated[list[Annotated[str, AfterValidator(_plain_identifier)]], AfterValidator(_each_once)] = []
     replace: Literal["keys", "place"] = "keys"
     overlap: Literal["error", "replace"] = "error"
     mode: Mode = "delete_insert"
+    reader: Reader = "auto"
     rate_unit: RateUnit = "auto"
-    max_reject_ratio: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.5
+    max_reject_ratio: float = Field(default=0.5, ge=0, le=1)
 
     @model_validator(mode="after")
     def _keys_to_delete_by(self) -> DomainConfig:
         if self.mode == "delete_insert" and not self.pk:
-            raise ValueError("pk is missing: delete_insert deletes by the key's columns")
+            raise ValueError("has no pk, by whose columns delete_insert deletes")
         return self
 
 
@@ -159,22 +196,46 @@ def load_data_sources(path: Path) -> DataSources:
 @functools.lru_cache(maxsize=4)
 def _parse(name: str, content: bytes) -> DataSources:
     try:
-        root = yaml.compose(content.decode("utf-8"), Loader=yaml.SafeLoader)
-        document = yaml.safe_load(content)
+        root, document = _compose(name, content.decode("utf-8"))
+        repeated = next(_repeated_keys(root), None)
     except UnicodeDecodeError as error:
-        raise ConfigError(name, f"is not UTF-8 (byte {error.start})", "save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name}, line {mark.line + 1}" if mark else name
-        raise ConfigError(where, f"is not YAML ({getattr(error, 'problem', error)})", "correct the file") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{name}, line {line}", "is not UTF-8", "save the file as UTF-8") from error
+    except RecursionError as error:
+        raise ConfigError(name, "is nested without end", "correct the file") from error
     if not isinstance(document, dict):
         raise ConfigError(name, "holds no settings", "it needs a section domains")
-    for line, key in _repeated_keys(root):
+    if repeated:
+        line, key = repeated
         raise ConfigError(f"{name}, line {line}", f"the key {key!r} stands twice", "keep one of the two")
     try:
         return DataSources.model_validate(document)
     except ValidationError as error:
         raise _first_problem(name, root, error) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain types, where a value that is none of them (a date 2024-13-01) has its line too."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise yaml.MarkedYAMLError(problem=f"{error}: put it into quotes", problem_mark=node.start_mark) from error
+
+
+def _compose(name: str, text: str) -> tuple[yaml.Node | None, Any]:
+    """Return a YAML document with its marks, and as plain values."""
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        return root, None if root is None else loader.construct_document(root)
+    except yaml.reader.ReaderError as error:
+        line, what = text.count("\n", 0, error.position) + 1, f"character {chr(error.character)!r}"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, what = mark.line + 1 if mark else 1, str(error.problem)
+    raise ConfigError(f"{name}, line {line}", f"is not YAML ({what})", "correct the file")
 
 
 def _repeated_keys(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
@@ -191,20 +252,32 @@ def _repeated_keys(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
             yield from _repeated_keys(value)
 
 
+# Pydantic's words for what YAML calls otherwise.
+_WORDS = {
+    "missing": "is missing",
+    "model_type": "is no section of keys",
+    "dict_type": "is no section of keys",
+    "list_type": "is no list: write it like [one, another]",
+    "string_type": "is no text: put it into quotes",
+    "bool_type": "is neither true nor false",
+    "too_short": "is empty",
+}
+
+
 def _first_problem(name: str, root: yaml.Node | None, error: ValidationError) -> ConfigError:
     # Unknown keys first: a misspelt key is also what makes a required one look missing.
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    loc = [str(part) for part in problem["loc"]]
+    loc = [str(part) for part in problem["loc"] if part != "[key]"]
     where = f"{name}, line {_line(root, loc)}"
     if problem["type"] == "extra_forbidden":
         known = _known_keys(loc[:-1])
-        near = difflib.get_close_matches(loc[-1], known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(loc[-1].lower(), known, n=1, cutoff=0.6)
         mend = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
         return ConfigError(where, f"unknown key {'.'.join(loc)}", mend)
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, ").removeprefix("Input "))
     found = problem["input"]
     got = "" if problem["type"] == "missing" or isinstance(found, Mapping) else f" (got {found!r})"
-    return ConfigError(where, f"{'.'.join(loc) or 'the file'}: {message}{got}", "correct the file")
+    return ConfigError(where, f"{'.'.join(loc)} {message}{got}", "correct the file")
 
 
 def _known_keys(parents: list[str]) -> list[str]:
@@ -252,6 +325,9 @@ def override(config: DomainConfig, *, mode: str | None, sheet: str | None) -> Do
     Raises:
         ConfigError: the parameter has no such value, or the mode needs a key that the file does not name.
     """
+    modes = get_args(Mode)
+    if mode is not None and mode not in modes:
+        raise ConfigError("--mode", f"{mode!r} is no mode", f"use {' or '.join(modes)}")
     changed = config.model_dump()
     if sheet is not None:
         changed["sheet"] = sheet
@@ -261,4 +337,5 @@ def override(config: DomainConfig, *, mode: str | None, sheet: str | None) -> Do
         return DomainConfig.model_validate(changed)
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigError("--mode", f"{mode!r} cannot be used ({message})", "use delete_insert or append") from error
+        mend = "add pk to the domain in data_sources.yml, or use append"
+        raise ConfigError("--mode", f"{mode} cannot be used: the domain {message}", mend) from error

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
 import fnmatch
+import functools
 import os
 import re
 import time
 import unicodedata
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path, PurePosixPath
@@ -133,50 +136,59 @@ def _scan(inbox: Path, config: DomainConfig, discovery: Discovery) -> Iterator[C
 
 def _walk(inbox: Path, discovery: Discovery) -> Iterator[tuple[str, os.DirEntry[str] | None, str]]:
     """Yield (path below the inbox, entry, why it is passed over) for every file, and for every folder left out."""
-    if not inbox.is_dir():
-        what = "is a file, not a folder" if inbox.exists() else "does not exist"
-        raise DiscoveryError(f"inbox {inbox}", what, "set WDH_DATA_BASE_DIR to the folder that holds the workbooks")
-    excluded = {unicodedata.normalize("NFC", name).casefold() for name in discovery.exclude_directories}
-    seen = {_identity(os.stat(inbox))}
-    folders = [("", 0)]
-    while folders:
-        below, depth = folders.pop()
-        try:
-            entries = sorted(os.scandir(inbox / below), key=lambda entry: entry.name)
-        except OSError as error:
-            if not below:
-                what = f"cannot be read ({error.strerror})"
-                raise DiscoveryError(f"inbox {inbox}", what, "give this user the right to read it") from error
-            yield below, None, f"folder cannot be read ({error.strerror})"
+    excluded = {_nfc(name).casefold() for name in discovery.exclude_directories}
+    seen: set[tuple[int, int]] = set()
+    folders, linked = deque([("", 0)]), deque[tuple[str, int]]()
+    while folders or linked:  # links last: what they lead to is known by its own place, if it has one in the inbox
+        below, depth = (folders or linked).popleft()
+        identity, entries = _entries(inbox, below)
+        if identity in seen:
+            yield below, None, "folder seen already: a link leads to it"
             continue
+        seen.add(identity)
         for entry in entries:
             path = f"{below}/{entry.name}" if below else entry.name
             if entry.is_symlink() and not discovery.follow_symlinks:
                 yield path, None, "symbolic link (follow_symlinks is false)"
-            elif entry.is_dir():
-                reason = _left_out(entry, depth, excluded, seen, discovery)
-                if reason:
-                    yield path, None, reason
-                else:
-                    folders.append((path, depth + 1))
-            else:
+            elif not _is_folder(entry):
                 yield path, entry, ""
+            elif reason := _left_out(entry.name, depth, excluded, discovery):
+                yield path, None, reason
+            else:
+                (linked if entry.is_symlink() else folders).append((path, depth + 1))
 
 
-def _left_out(
-    folder: os.DirEntry[str], depth: int, excluded: set[str], seen: set[tuple[int, int]], discovery: Discovery
-) -> str:
+def _entries(inbox: Path, below: str) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
+    """Return who a folder is, and what is in it; one that cannot be read may hold what supersedes all others."""
+    folder = inbox / below
+    try:
+        with os.scandir(folder) as entries:
+            return _identity(folder.stat()), sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        if below:
+            mend = "give this user the right to read it, or name it in exclude_directories"
+            raise DiscoveryError(f"folder {folder}", f"cannot be read ({error.strerror})", mend) from error
+        words = {errno.ENOENT: "does not exist", errno.ENOTDIR: "is a file, not a folder"}
+        what = words.get(error.errno or 0, f"cannot be read ({error.strerror})")
+        mend = "set WDH_DATA_BASE_DIR to the folder that holds the workbooks"
+        raise DiscoveryError(f"inbox {inbox}", what, mend) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: the entry fails by name, if it has a workbook's
+        return False
+
+
+def _left_out(name: str, depth: int, excluded: set[str], discovery: Discovery) -> str:
     """Say why a folder is not entered, or ""."""
-    if unicodedata.normalize("NFC", folder.name).casefold() in excluded:
+    if _nfc(name).casefold() in excluded:
         return "folder excluded (exclude_directories)"
-    if ignored := _ignored(folder.name, discovery):
+    if ignored := _ignored(name, discovery):
         return f"folder ignored by {ignored!r} (ignore_patterns)"
     if depth >= discovery.max_depth:
         return f"folder deeper than max_depth {discovery.max_depth}"
-    identity = _identity(folder.stat())
-    if identity in seen:
-        return "folder seen already: a link leads back to it"
-    seen.add(identity)
     return ""
 
 
@@ -185,12 +197,16 @@ def _identity(stat: os.stat_result) -> tuple[int, int]:
 
 
 def _ignored(name: str, discovery: Discovery) -> str | None:
-    return next((pattern for pattern in discovery.ignore_patterns if fnmatch.fnmatch(name, pattern)), None)
+    return next((one for one in discovery.ignore_patterns if fnmatch.fnmatchcase(_nfc(name), _nfc(one))), None)
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _recognise(file: Candidate, entry: os.DirEntry[str], pattern: re.Pattern[str], discovery: Discovery) -> None:
     """Fill in what a file's name and place say, or why it is no candidate."""
-    name = unicodedata.normalize("NFC", entry.name)
+    name = _nfc(entry.name)
     suffix = PurePosixPath(name).suffix.lower()
     if ignored := _ignored(name, discovery):
         file.reason = f"ignored by {ignored!r} (ignore_patterns)"
@@ -202,12 +218,9 @@ def _recognise(file: Candidate, entry: os.DirEntry[str], pattern: re.Pattern[str
         file.reason = _where_it_stops(pattern.pattern, name)
     else:
         _date(file, found)
-    try:
+    with contextlib.suppress(OSError):  # gone since, or a link to nothing: said where its bytes are wanted
         stat = entry.stat()
-    except OSError as error:  # gone since, or a link to nothing
-        file.reason = file.reason or f"cannot be read ({error.strerror})"
-        return
-    file.size, file.modified = stat.st_size, stat.st_mtime_ns
+        file.size, file.modified = stat.st_size, stat.st_mtime_ns
 
 
 def _is_utf8(name: str) -> bool:
@@ -222,12 +235,22 @@ def _date(file: Candidate, found: re.Match[str]) -> None:
     parts = found.groupdict()
     file.source = unicodedata.normalize("NFKC", parts.get("source") or "").strip()
     file.version = _version(file.path)
-    if parts.get("year") and parts.get("month"):
-        year, month = int(parts["year"]), int(parts["month"])
-        if not 1 <= month <= 12:
-            file.reason = f"its name gives month {month}"
+    year, month = parts.get("year"), parts.get("month")
+    if year and month:
+        try:
+            first = date(int(year) + 2000 if int(year) < 100 else int(year), int(month), 1)
+        except ValueError:
+            file.reason = f"its name gives year {year} and month {month}, which is no month"
             return
-        file.period = f"{year + 2000 if year < 100 else year:04}-{month:02}"
+        file.period = first.isoformat()[:7]
+
+
+def month_of(name: str, pattern: str) -> date | None:
+    """Return the month that a file's name gives, None where it gives none."""
+    file = Candidate(path=name)
+    if found := re.compile(pattern, re.DOTALL).search(_nfc(name)):
+        _date(file, found)
+    return file.month
 
 
 def _version(path: str) -> int:
@@ -245,14 +268,17 @@ def _where_it_stops(pattern: str, name: str) -> str:
 
 def _matched(pattern: str, name: str) -> int:
     """Return the length of the longest part of a pattern, from its start, that is one and matches the name."""
+    return next((length for length, part in _parts(pattern) if part.search(name)), 0)
+
+
+@functools.lru_cache(maxsize=4)
+def _parts(pattern: str) -> list[tuple[int, re.Pattern[str]]]:
+    """Return every part of a pattern, from its start, that is one itself, with its length; the longest first."""
+    parts = []
     for end in range(len(pattern), 0, -1):
-        try:
-            part = re.compile(pattern[:end], re.DOTALL)
-        except re.error:
-            continue
-        if part.search(name):
-            return end
-    return 0
+        with contextlib.suppress(re.error):
+            parts.append((end, re.compile(pattern[:end], re.DOTALL)))
+    return parts
 
 
 def _nothing(inbox: Path, config: DomainConfig, files: Sequence[Candidate]) -> DiscoveryError:
@@ -312,7 +338,8 @@ def _hash(path: Path, file: Candidate, hashes: dict[str, list[int | str]]) -> No
 def _choose(inbox: Path, files: Sequence[Candidate], config: DomainConfig) -> None:
     """Mark the workbooks to take: one for each period and source, or the newest file."""
     if config.select == "latest_by_mtime":
-        _choose_one(inbox, list(files), config, rank=lambda file: file.modified, word="older file")
+        changed = _changed(files)
+        _choose_one(inbox, list(files), config, rank=lambda file: changed[_content(file)], word="older file")
         return
     places: defaultdict[tuple[str, str], list[Candidate]] = defaultdict(list)
     for file in files:
@@ -324,29 +351,52 @@ def _choose(inbox: Path, files: Sequence[Candidate], config: DomainConfig) -> No
 def _choose_one(
     inbox: Path, rivals: list[Candidate], config: DomainConfig, *, rank: Callable[[Candidate], int], word: str
 ) -> None:
-    best = max(map(rank, rivals))
+    winner = max(rivals, key=rank)
+    best = rank(winner)
     tied: list[Candidate] = []
     for file in sorted(rivals, key=lambda file: (len(file.path), file.path)):  # a copy's name is the longer one
         twin = next((other for other in tied if other.sha256 and other.sha256 == file.sha256), None)
         if rank(file) < best:
-            file.reason = f"{word} than {next(f.path for f in rivals if rank(f) == best)}"
+            file.reason = f"{word} than {winner.path}"
         elif twin:
             file.reason = f"the same bytes as {twin.path}"
         else:
             tied.append(file)
     if len(tied) > 1 and config.on_tie == "newest":
-        newest = max(file.modified for file in tied)
+        changed = _changed([file for file in rivals if rank(file) == best])
+        newest = max(changed.values())
         for file in tied:
-            if file.modified < newest:
+            if changed[_content(file)] < newest:
                 file.reason = "older of those that tie (on_tie: newest)"
-        tied = [file for file in tied if file.modified == newest]
+        tied = [file for file in tied if changed[_content(file)] == newest]
     if len(tied) > 1:
-        names = " and ".join(file.path for file in tied)
-        of = f" for {tied[0].period}" if tied[0].period else ""
-        what = f"two candidates tie{of}: {names}" if len(tied) == 2 else f"{len(tied)} candidates tie{of}: {names}"
-        mend = "put the correction into a folder V2, put the source before the date, or set on_tie: newest"
-        raise DiscoveryError(f"inbox {inbox}", what, mend)
+        raise _tie(inbox, tied, config)
     tied[0].chosen = True
+
+
+def _content(file: Candidate) -> str:
+    """Return what makes two files one: their bytes, or their path where those cannot be read."""
+    return file.sha256 or file.path
+
+
+def _changed(files: Iterable[Candidate]) -> dict[str, int]:
+    """Return the newest time of change for each content: the first version sent again counts as new."""
+    changed: dict[str, int] = {}
+    for file in files:
+        changed[_content(file)] = max(file.modified, changed.get(_content(file), file.modified))
+    return changed
+
+
+def _tie(inbox: Path, tied: Sequence[Candidate], config: DomainConfig) -> DiscoveryError:
+    names = " and ".join(file.path for file in tied[:_NEAREST])
+    more = f" (and {len(tied) - _NEAREST} more)" if len(tied) > _NEAREST else ""
+    of = f" for {tied[0].period}" if tied[0].period else ""
+    what = f"{'two' if len(tied) == 2 else len(tied)} candidates tie{of}: {names}{more}"
+    if config.select == "latest_by_mtime":
+        return DiscoveryError(f"inbox {inbox}", f"{what}; they changed at the same time", "touch the one to take")
+    newest = "" if config.on_tie == "newest" else ", or set on_tie: newest"
+    mend = f"put the correction into a folder V2, or put the source before the date{newest}"
+    return DiscoveryError(f"inbox {inbox}", what, mend)
 
 
 def describe(file: Candidate) -> str:

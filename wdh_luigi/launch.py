@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -64,7 +64,7 @@ class _OneLine(logging.Filter):
     """Let an error be one line, without the traceback that only --log-level DEBUG asks for."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if logger.isEnabledFor(logging.DEBUG):
+        if _debugging():
             return True
         if record.exc_info and record.exc_info[1] is not None:
             record.msg, record.args = explain(record.exc_info[1]), ()
@@ -78,6 +78,14 @@ class _OneLine(logging.Filter):
         return True
 
 
+_asked: list[str] = []
+
+
+def _debugging() -> bool:
+    """Tell whether --log-level DEBUG was given: Luigi's logger does not know where a run ended before it was set up."""
+    return logger.isEnabledFor(logging.DEBUG) or "DEBUG" in _asked
+
+
 def explain(error: BaseException) -> str:
     """Return an error as one line: a user's own in full, one of ours with how to get its traceback."""
     if isinstance(error, WdhError):
@@ -89,6 +97,8 @@ def explain(error: BaseException) -> str:
 
 def freeze(values: dict[str, Any]) -> str:
     """Freeze the inbox for a ProcessDomain of these parameters; return the snapshot's key."""
+    _asked[:] = [luigi.interface.core().log_level]
+    _explain_interrupts()
     chosen = {name: values[name] for name in ("domain", "mode", "plan_only", "sheet", "period")}
     return run.freeze(**chosen, announce=announce).key
 
@@ -111,7 +121,6 @@ def begin(task: Any, loads: Sequence[Any]) -> None:
     mode = snapshot.config.mode
     if not _runs:
         atexit.register(_finish)
-        _explain_interrupts()
     _runs[task.task_id] = run.Run(snapshot, mode, task.plan_only, command(task), complete, started)
 
 
@@ -138,15 +147,19 @@ def command(task: Any) -> str:
 
 def _explain_interrupts() -> None:
     """Let Ctrl-C end a run with one line."""
-    former = sys.excepthook
+    if not _former:
+        _former.append(sys.excepthook)
+        sys.excepthook = _hook
 
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, KeyboardInterrupt) and not logger.isEnabledFor(logging.DEBUG):
-            announce("interrupted: nothing is half done; run the same command again to go on")
-        else:
-            former(kind, error, trace)
 
-    sys.excepthook = hook
+_former: list[Callable[[type[BaseException], BaseException, TracebackType | None], Any]] = []
+
+
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt) and not _debugging():
+        announce("interrupted: nothing is half done; run the same command again to go on")
+    else:
+        _former[-1](kind, error, trace)
 
 
 def leave_interrupts_to_parent() -> None:

@@ -54,16 +54,16 @@ def freeze(
     snapshot = discover.freeze(
         settings.data_base_dir, domain, entry, sources.discovery, period=period, hashes=hashes, today=date.today()
     )
-    if hashes != known or not hashes_path.exists():
+    if hashes != known or not known:  # also the first time: a work directory that cannot be written is told at once
         targets.write_json(hashes_path, hashes)
     _frozen[snapshot.key] = snapshot
     return snapshot
 
 
 def _known_hashes(path: Path) -> dict[str, list[int | str]]:
-    """Return the hashes of former scans; none where there is no such file, or one cut short by an old power cut."""
+    """Return the hashes of former scans; none where there is no such file, or none that can be read."""
     try:
-        found = targets.read_json(path) if path.exists() else {}
+        found = targets.read_json(path)
     except WorkDirError:
         return {}
     return found if isinstance(found, dict) else {}

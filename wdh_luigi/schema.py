@@ -49,7 +49,7 @@ class PeriodCells:
 
     year: Cell = None
     month: Cell = None
-    period: Cell = None
+    report_period: Cell = None
 
 
 @dataclass(frozen=True)
@@ -161,23 +161,67 @@ def row_period(cells: PeriodCells, reading: Reading) -> date:
     Return the first of the month that a row is of: 年 and 月, else 报告期, else, in a sheet without, the file's.
 
     Raises:
-        ValueError: no period, two that differ, or one that the workbook cannot be of yet.
+        PeriodError: no period, two that differ, or one that the workbook cannot be of.
     """
-    found = spellings.to_year_month(cells.year, cells.month)
-    single = spellings.to_period(cells.period)
-    if found and single and found != single:
-        raise ValueError(f"年 and 月 say {found:%Y-%m}, 报告期 says {single:%Y-%m}")
-    period = found or single
-    if period is None and not reading.has_period:
-        period = reading.file_period
+    year, month, single = _period_parts(cells)
+    joint = spellings.first_of(year, month) if year and month else None
+    if joint and single and joint != single:
+        raise PeriodError({"report_period": f"{single:%Y-%m}, and 年 and 月 say {joint:%Y-%m}"})
+    period = joint or single or (None if reading.has_period else reading.file_period)
     if period is None:
-        raise ValueError("blank" if reading.has_period else "neither the sheet nor the file's name gives a period")
+        what = "blank" if reading.has_period else "neither the sheet nor the file's name gives a period"
+        raise PeriodError({"": what})
+    if reason := _misplaced(period, reading):
+        raise PeriodError({_differing(period, reading) if joint else "report_period": reason})
+    return period
+
+
+class PeriodError(ValueError):
+    """
+    What is wrong with the cells that a row's period is read from.
+
+    Attributes:
+        problems: part -> reason; the part is one of Domain.sheet_columns, or "" for all that there are.
+    """
+
+    def __init__(self, problems: dict[str, str]) -> None:
+        super().__init__("; ".join(problems.values()))
+        self.problems = problems
+
+
+def _period_parts(cells: PeriodCells) -> tuple[int | None, int | None, date | None]:
+    found: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for part, convert in _PERIOD_PARTS.items():
+        try:
+            found[part] = convert(getattr(cells, part))
+        except ValueError as error:
+            problems[part] = str(error)
+    if problems:
+        raise PeriodError(problems)
+    if found["month"] and not found["year"]:
+        raise PeriodError({"year": f"blank, and 月 says {found['month']}"})
+    if found["year"] and not found["month"]:
+        raise PeriodError({"month": f"blank, and 年 says {found['year']}"})
+    return found["year"], found["month"], found["report_period"]
+
+
+_PERIOD_PARTS = {"year": spellings.to_year, "month": spellings.to_month, "report_period": spellings.to_period}
+
+
+def _misplaced(period: date, reading: Reading) -> str:
+    """Say why a row of this workbook cannot be of a month, or ""."""
     if period > reading.latest:
         limit = "the file's period" if reading.file_period else "this month"
-        raise ValueError(f"{period:%Y-%m} is later than {limit}, {reading.latest:%Y-%m}")
+        return f"{period:%Y-%m} is later than {limit}, {reading.latest:%Y-%m}"
     if reading.only_period and reading.file_period and period != reading.file_period:
-        raise ValueError(f"{period:%Y-%m} is not {reading.file_period:%Y-%m}, the file's period (replace: place)")
-    return period
+        return f"{period:%Y-%m} is not {reading.file_period:%Y-%m}, the file's period (replace: place)"
+    return ""
+
+
+def _differing(period: date, reading: Reading) -> str:
+    """Tell which of 年 and 月 to blame for a month that does not fit."""
+    return "month" if period.year == (reading.file_period or reading.latest).year else "year"
 
 
 class Record(BaseModel):
@@ -204,6 +248,12 @@ class Domain:
     year: tuple[str, ...]
     month: tuple[str, ...]
     period: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        rules = self.model.__pydantic_decorators__
+        if rules.field_validators or rules.model_validators or rules.validators or rules.root_validators:
+            # Rows are validated field by field, each distinct cell once: what stands beside the fields would not run.
+            raise TypeError(f"{self.model.__name__}: put its rules into the annotations of its fields")
 
     @cached_property
     def columns(self) -> dict[str, Column]:

@@ -7,13 +7,14 @@ written for whoever typed the cell. Figures are Decimals made from the number's 
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
+from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
-from functools import lru_cache
 
-from wdh_luigi.cells import NEVER_COMPUTED, Cell, ErrorCell, NumberCell
+from wdh_luigi.cells import MERGED, NEVER_COMPUTED, Cell, ErrorCell, NumberCell, scales_percent, with_zeros
 
 BLANKS = frozenset({"", "-", "--", "—", "/", "n/a", "na", "无", "暂无", "不适用", "null", "none"})
 TOTALS = frozenset({"合计", "总计", "小计", "共计", "total"})
@@ -31,14 +32,16 @@ FIRST_YEAR = 2000
 
 # Digits stand alone or in groups of three; the sign and the currency in either order.
 _NUMBER = re.compile(
-    r"(?P<sign>[+-]?)\s*¥?\s*(?P<sign2>[+-]?)"
-    r"(?P<digits>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?P<exponent>e[+-]?\d{1,3})?"
-    r"\s*(?P<unit>\D*)",
+    r"(?P<sign>[+-]?)\s*(?P<currency>¥?)\s*(?P<sign2>[+-]?)"
+    r"(?P<digits>(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?P<exponent>e[+-]?[0-9]{1,3})?"
+    r"\s*(?P<unit>[^0-9]*)",
     re.IGNORECASE,
 )
 _EXACT = Context(prec=400)
 _LONGEST_NUMBER = 60  # characters; what is longer overflows every column there is
 _MINUS = str.maketrans({"\u2212": "-"})
+_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # marks that nobody sees
+_MOST_DIGITS = 15  # that Excel keeps of a number
 
 
 def normal(text: str) -> str:
@@ -63,7 +66,7 @@ def shown(cell: Cell) -> str:
     if cell is None:
         return ""
     if isinstance(cell, ErrorCell):
-        return cell.code
+        return cell.typed or cell.code
     if isinstance(cell, NumberCell):
         return str(cell.value)
     if isinstance(cell, bool):
@@ -86,8 +89,8 @@ def to_ratio(cell: Cell, bare_is_percent: bool, places: int) -> Decimal | None:
     """
     if is_blank(cell):
         return None
-    number, unit = _figure(cell, "not a number or percentage")
-    if unit not in ("", "%"):
+    number, unit, currency = _figure(cell, "not a number or percentage")
+    if currency or unit not in ("", "%"):
         raise ValueError("not a number or percentage")
     if unit == "%" or (bare_is_percent and not shows_percent(cell)):
         number = number.scaleb(-2, _EXACT)
@@ -105,7 +108,7 @@ def to_amount(cell: Cell, factor: Decimal, places: int) -> Decimal | None:
     """
     if is_blank(cell):
         return None
-    number, unit = _figure(cell, "not a number or amount")
+    number, unit, _ = _figure(cell, "not a number or amount")
     if unit and unit not in FACTORS:
         raise ValueError("not a number or amount" + (" (a percentage)" if unit == "%" else ""))
     return _rounded(_EXACT.multiply(number, FACTORS[unit] if unit else factor), places)
@@ -115,7 +118,7 @@ def to_unit_value(cell: Cell, places: int) -> Decimal | None:
     """Convert a value per unit to 元; no unit but 元 makes sense."""
     if is_blank(cell):
         return None
-    number, unit = _figure(cell, "not a number")
+    number, unit, _ = _figure(cell, "not a number")
     if unit not in ("", "元"):
         raise ValueError(f"not a value per unit: {unit!r} is no unit of it")
     return _rounded(number, places)
@@ -126,15 +129,15 @@ def bare_number(cell: Cell) -> Decimal | None:
     try:
         if is_blank(cell) or shows_percent(cell):
             return None
-        number, unit = _figure(cell, "")
+        number, unit, currency = _figure(cell, "")
     except ValueError:
         return None
-    return None if unit else number
+    return None if unit or currency else number
 
 
 def shows_percent(cell: Cell) -> bool:
     """Tell whether a number's own format shows a percentage: such a number is a ratio, whatever its heading says."""
-    return isinstance(cell, NumberCell) and "%" in cell.format
+    return isinstance(cell, NumberCell) and scales_percent(cell.format)
 
 
 def to_code(cell: Cell, longest: int) -> str | None:
@@ -147,10 +150,10 @@ def to_code(cell: Cell, longest: int) -> str | None:
     """
     if is_blank(cell):
         return None
-    text = normal(cell) if isinstance(cell, str) else _digits(cell)
-    code = re.sub(r"[-_\s]", "", text.translate(_MINUS)).upper()
+    text = normal(cell) if isinstance(cell, str) else _code_digits(cell)
+    code = normal(re.sub(r"[-_\s]", "", text.translate(_MINUS)).upper())  # upper case may need composing again
     for char in code:
-        if not (char == "." or unicodedata.category(char)[0] in "LNM"):
+        if not (char == "." or unicodedata.category(char)[0] in "LN" or _is_mark(char)):
             raise ValueError(f"not a code: {char!r} is no letter, digit or dot")
     if not code.strip("."):
         raise ValueError("not a code: no letter or digit")
@@ -164,37 +167,54 @@ def to_period(cell: Cell) -> date | None:
     if is_blank(cell):
         return None
     if isinstance(cell, date):
-        return _first_of(cell.year, cell.month)
-    _refuse(cell, "not a period")
-    if isinstance(cell, NumberCell):
-        cell = cell.value
-    text = _digits(cell) if isinstance(cell, (int, float)) else normal(str(cell))
+        return first_of(cell.year, cell.month)
+    text = _whole_text(cell, "not a period")
     for form in _PERIODS:
         if found := form.fullmatch(text):
             parts = found.groupdict()
-            month, day = int(parts["month"]), int(parts.get("day") or 1)
-            first = _first_of(_year(parts["year"]), month)
-            _check_day(first, day)
+            first = first_of(_year(parts["year"]), int(parts["month"]))
+            _check_day(first, int(parts.get("day") or 1))
             return first
     raise ValueError("not a period (expected one like 2024年11月, 202411 or 2024-11)")
 
 
-def to_year_month(year: Cell, month: Cell) -> date | None:
-    """Convert the cells under 年 and 月 to the first of the month; None where both are blank."""
-    if is_blank(year) and is_blank(month):
+def to_year(cell: Cell) -> int | None:
+    """Convert a cell under 年: 2024, "2024年", "24"."""
+    if is_blank(cell):
         return None
-    if is_blank(year) or is_blank(month):
-        raise ValueError("年 without 月" if is_blank(month) else "月 without 年")
-    return _first_of(_year(_part(year, "年", "year")), int(_part(month, "月", "month")))
+    found = re.fullmatch(r"([0-9]{2}|[0-9]{4})\s*(?:年份?)?", _whole_text(cell, "not a year"))
+    if found is None:
+        raise ValueError("not a year (expected one like 2024)")
+    return first_of(_year(found[1]), 1).year
+
+
+def to_month(cell: Cell) -> int | None:
+    """Convert a cell under 月: 11, "11月", "02"."""
+    if is_blank(cell):
+        return None
+    found = re.fullmatch(r"([0-9]{1,2})\s*(?:月份?)?", _whole_text(cell, "not a month"))
+    if found is None:
+        raise ValueError("not a month (expected one of 1 to 12)")
+    return first_of(FIRST_YEAR, int(found[1])).month
+
+
+def first_of(year: int, month: int) -> date:
+    """Return the first of a month."""
+    if not 1 <= month <= 12:
+        raise ValueError(f"no month {month}")
+    if year < FIRST_YEAR:
+        raise ValueError(f"before the year {FIRST_YEAR}")
+    return date(year, month, 1)
 
 
 _PERIODS = [
     re.compile(form)
     for form in (
-        r"(?P<year>\d{4}|\d{2})\s*年\s*(?P<month>\d{1,2})\s*月?(?:份|\s*(?P<day>\d{1,2})\s*日)?",
-        r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})?",
-        r"(?P<year>\d{4})\s*[-/]\s*(?P<month>\d{1,2})(?:\s*[-/]\s*(?P<day>\d{1,2}))?(?:[ T]00:00(?::00(?:\.0+)?)?)?",
-        r"(?P<month>\d{1,2})\s*月\s*(?P<year>\d{4})\s*年?",
+        r"(?P<year>[0-9]{4}|[0-9]{2})\s*年\s*(?P<month>[0-9]{1,2})\s*(?:月\s*(?:份|(?P<day>[0-9]{1,2})\s*日)?)?",
+        r"(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})?",
+        r"(?P<year>[0-9]{4})\s*(?P<dash>[-/])\s*(?P<month>[0-9]{1,2})(?:\s*(?P=dash)\s*(?P<day>[0-9]{1,2}))?"
+        r"(?:[ T]00:00(?::00(?:\.0+)?)?)?",
+        r"(?P<month>[0-9]{1,2})\s*月\s*(?P<year>[0-9]{4})\s*年?",
     )
 ]
 
@@ -202,6 +222,8 @@ _PERIODS = [
 def _refuse(cell: Cell, what: str) -> None:
     """Raise for a cell that can be no figure, code or period at all, in words for its sender."""
     if isinstance(cell, ErrorCell):
+        if cell.code.startswith(MERGED):
+            raise ValueError(f"{cell.code}: which of them is it of? (give every row its own cell)")
         mend = " (open the workbook in Excel and save it)" if cell.code == NEVER_COMPUTED else ""
         raise ValueError(f"{what}: the cell holds {cell.code}{mend}")
     if isinstance(cell, bool):
@@ -210,23 +232,33 @@ def _refuse(cell: Cell, what: str) -> None:
         raise ValueError(f"{what}: the cell holds a date or time")
 
 
-def _figure(cell: Cell, what: str) -> tuple[Decimal, str]:
-    """Return a figure's number and its unit as typed ("" for a bare number)."""
+def _figure(cell: Cell, what: str) -> tuple[Decimal, str, str]:
+    """Return a figure's number, its unit as typed ("" for a bare number), and its currency sign."""
     _refuse(cell, what)
     if isinstance(cell, NumberCell):
         cell = cell.value
     if isinstance(cell, (int, float)):
-        return Decimal(repr(cell)), ""
-    text = normal(str(cell)).translate(_MINUS)
+        if not math.isfinite(cell):
+            raise ValueError(what)
+        return Decimal(repr(cell)), "", ""
+    typed = str(cell)
+    text = normal(typed).translate(_MINUS)
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError(f"{what}: {len(text)} characters, and {_LONGEST_NUMBER} at most make a number")
     negative, text = _brackets(text)
     found = _NUMBER.fullmatch(text)
-    if found is None or (found["sign"] and found["sign2"]) or (negative and (found["sign"] or found["sign2"])):
+    signs = found["sign"] + found["sign2"] if found else ""
+    if found is None or len(signs) + negative > 1 or _holds_footnote(typed):
         raise ValueError(what)
-    if len(text) > _LONGEST_NUMBER:
-        raise ValueError(f"too long for a number ({len(text)} characters)")
     number = Decimal(found["digits"].replace(",", "") + (found["exponent"] or ""))
-    negative = negative or "-" in (found["sign"], found["sign2"])
-    return (-number if negative else number), found["unit"].strip()
+    negative = negative or signs == "-"
+    # No unary minus: it rounds to 28 digits.
+    return (number.copy_negate() if negative else number), found["unit"].strip(), found["currency"]
+
+
+def _holds_footnote(typed: str) -> bool:
+    """Tell whether a text holds ², ① or ½, of which NFKC would make digits: 5.5² is no 5.52."""
+    return not typed.isascii() and any(unicodedata.category(char) == "No" for char in typed)
 
 
 def _brackets(text: str) -> tuple[bool, str]:
@@ -241,48 +273,36 @@ def _rounded(number: Decimal, places: int) -> Decimal:
     if number.adjusted() > _LONGEST_NUMBER:
         raise ValueError("too large")
     rounded = number.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP, context=_EXACT)
-    return abs(rounded) if rounded.is_zero() else rounded
+    return rounded.copy_abs() if rounded.is_zero() else rounded
 
 
-def _digits(cell: Cell) -> str:
-    """Return the digits of a whole number, with the zeros that its format puts before them."""
-    _refuse(cell, "not a code")
-    pattern = cell.format if isinstance(cell, NumberCell) else ""
+def _is_mark(char: str) -> bool:
+    """Tell whether a character belongs to the letter before it, as vowels do in some scripts."""
+    return unicodedata.category(char) in ("Mn", "Mc") and not _SELECTORS.match(char)
+
+
+def _code_digits(cell: Cell) -> str:
+    """Return a code that is a number, with the zeros that its format puts before it."""
+    digits = _whole_text(cell, "not a code")
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"over {_MOST_DIGITS} digits as a number: Excel keeps no more; type the code as text")
+    return with_zeros(digits, cell.format) if isinstance(cell, NumberCell) else digits
+
+
+def _whole_text(cell: Cell, what: str) -> str:
+    """Return a text in normal form, or a whole number's digits."""
+    _refuse(cell, what)
     if isinstance(cell, NumberCell):
         cell = cell.value
-    if not isinstance(cell, (int, float)) or cell != int(cell) or cell < 0:
-        raise ValueError("not a whole number")
-    digits = str(int(cell))
-    if len(digits) > 15:
-        raise ValueError("over 15 digits as a number: Excel keeps no more; type the code as text")
-    return digits.zfill(len(pattern)) if re.fullmatch("0+", pattern) else digits
-
-
-def _part(cell: Cell, mark: str, word: str) -> str:
-    _refuse(cell, f"not a {word}")
-    if isinstance(cell, NumberCell):
-        cell = cell.value
-    text = _digits(cell) if isinstance(cell, (int, float)) else normal(str(cell)).removesuffix("份")
-    text = text.removesuffix(mark).strip()
-    if not re.fullmatch(r"\d{1,2}|\d{4}" if word == "year" else r"\d{1,2}", text):
-        raise ValueError(f"not a {word}")
-    return text
+    if not isinstance(cell, (int, float)):
+        return normal(str(cell))
+    if not math.isfinite(cell) or cell != int(cell) or cell < 0:
+        raise ValueError(f"{what}: no whole number")
+    return str(int(cell))
 
 
 def _year(digits: str) -> int:
-    if len(digits) == 4:
-        return int(digits)
-    if len(digits) == 2:
-        return 2000 + int(digits)
-    raise ValueError("not a year")
-
-
-def _first_of(year: int, month: int) -> date:
-    if not 1 <= month <= 12:
-        raise ValueError(f"no month {month}")
-    if year < FIRST_YEAR:
-        raise ValueError(f"before the year {FIRST_YEAR}")
-    return date(year, month, 1)
+    return int(digits) + (2000 if len(digits) == 2 else 0)
 
 
 def _check_day(first: date, day: int) -> None:
@@ -292,26 +312,52 @@ def _check_day(first: date, day: int) -> None:
         raise ValueError(f"no day {day} in {first:%Y-%m}") from None
 
 
-@lru_cache(maxsize=4096)
+_HEADING_UNITS = (*sorted(FACTORS, key=len, reverse=True), "元/份", "%")
+_LONGEST_HEADING = 100
+_BRACKETED = re.compile(r"(.+?)[(\[【]([^()\[\]【】]+)[)\]】]")
+_TRAILING = re.compile(rf"(.+?)[:/]?({'|'.join(_HEADING_UNITS)})")
+_LINE_UNIT = re.compile(r"单位[:(\[\t]*(?=([^\s:,;、。()\[\]]+))")
+_OF_UNITS = re.compile(r"[元币份%‰$€£点]|百分|bps?|usd|hkd|eur|jpy|[千万百亿]$")
+
+
 def heading_parts(text: str) -> tuple[str, str]:
     """
     Split a heading into its name and its unit: 规模（万元） is ("规模", "万元").
 
     Headings are compared without any white space and line breaks, in lower case.
     """
-    name = "".join(normal(text).split()).casefold()
-    if found := re.fullmatch(r"(.+?)[(\[【]([^()\[\]【】]+)[)\]】]", name):
-        unit = found[2].removeprefix("单位:").removeprefix("单位")
-        if unit == "%" or unit in FACTORS:
-            return found[1], unit
-    if found := re.fullmatch(r"(.+?):?(%)", name):
+    if len(text) > _LONGEST_HEADING:
+        return text, ""
+    name = _squeezed(text)
+    if (found := _BRACKETED.fullmatch(name)) and (unit := heading_unit(found[2])):
+        return found[1], unit
+    if found := _TRAILING.fullmatch(name):
         return found[1], found[2]
     return name, ""
 
 
-def line_unit(text: str) -> str:
-    """Return the unit of money that a line above the headings gives, as in 单位：万元; "" where it gives none."""
-    found = re.search(
-        r"单位[:(\[]*(?:人民币|rmb|cny)?[:(\[]*([千万百亿]{0,2}元)", "".join(normal(text).split()).casefold()
-    )
-    return found[1] if found and found[1] in FACTORS else ""
+def heading_unit(text: str) -> str:
+    """Return the unit that a text is and nothing else, as in 万元, (%) or 单位：人民币万元; "" where it is none."""
+    unit = re.sub(r"^单位:?", "", _squeezed(text).strip("()[]【】"))
+    unit = re.sub(r"人民币|rmb|cny", "", unit)
+    return unit if unit in _HEADING_UNITS else ""
+
+
+def foreign_unit(text: str) -> tuple[str, str]:
+    """Split a heading with what seems a unit and is none that is known: 规模(万美元) is ("规模", "万美元")."""
+    found = _BRACKETED.fullmatch(_squeezed(text)) if len(text) <= _LONGEST_HEADING else None
+    return (found[1], found[2]) if found and not heading_unit(found[2]) and _OF_UNITS.search(found[2]) else ("", "")
+
+
+def line_units(texts: Iterable[str]) -> set[str]:
+    """
+    Return the units of money that a line above the headings gives, as in 单位：万元, also in two cells.
+
+    What seems a unit and is none that is known is returned too; 编制单位：长河养老 gives none.
+    """
+    found = {re.sub(r"人民币|rmb|cny", "", one) for one in _LINE_UNIT.findall("\t".join(map(_squeezed, texts)))}
+    return {unit for unit in found if unit in FACTORS or re.fullmatch(r".{0,3}[元币]|[千万百亿]{1,2}", unit)}
+
+
+def _squeezed(text: str) -> str:
+    return "".join(normal(text).split()).casefold()

@@ -15,14 +15,14 @@ from datetime import date
 from decimal import Decimal
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from wdh_luigi import cells, domains, plan, targets, validate, workbook
-from wdh_luigi.config import DomainConfig
+from wdh_luigi.config import DomainConfig, load_settings
 from wdh_luigi.discover import Candidate, Snapshot
 from wdh_luigi.errors import ConfigError, WorkbookError
 from wdh_luigi.schema import Domain
-from wdh_luigi.workbook import Extremes, Profile
+from wdh_luigi.workbook import Extremes, Profile, guard
 from wdh_luigi.workbook.book import Row
 from wdh_luigi.workbook.headings import Headings
 
@@ -50,7 +50,12 @@ class Steps:
         headings = {name: column.headings for name, column in self.domain.sheet_columns.items()}
         # Without bytes to go by (unreadable), what is the matter stands for them.
         return targets.digest_of(
-            "read", self.file.path, self.file.sha256 or self.file.reason, self.config.sheet, headings, _code("workbook")
+            "read",
+            self.file.path,
+            self.file.sha256 or self.file.reason,
+            [self.config.sheet, self.config.reader],
+            headings,
+            _code("workbook"),
         )
 
     @functools.cached_property
@@ -123,18 +128,29 @@ class Steps:
             raise WorkbookError(
                 self.file.path, self.file.reason, "give this user the right to read it, or send it again"
             )
-        table = workbook.open_table(self.path, self.file.path, self.config.sheet, self.domain)
-        try:
-            with targets.atomic_write(self.rows_path) as file:
-                targets.write_rows(
-                    file, ([number, [cells.to_json(cell) for cell in row]] for number, row in table.rows())
-                )
-                self._check_unchanged()
-        finally:
-            table.close()
-        profile = _profile_document(table.profile)
+        settings, open_book = load_settings(), workbook.opener(self.config.reader)
+        with targets.atomic_write(self.rows_path) as file:
+            profile = guard.run(
+                self._read_into,
+                file,
+                open_book,
+                shown=self.file.path,
+                memory=settings.read_memory_mb << 20,
+                seconds=settings.read_seconds,
+            )
+            self._check_unchanged()
         targets.write_json(self.profile_path, profile)
         return profile
+
+    def _read_into(self, file: BinaryIO, open_book: workbook.OpenBook) -> dict[str, Any]:
+        """Write the rows as read into a file; return the sheet's profile."""
+        table = workbook.open_table(self.path, self.file.path, self.config.sheet, self.domain, open_book)
+        try:
+            targets.write_rows(file, ([number, [cells.to_json(cell) for cell in row]] for number, row in table.rows()))
+            file.flush()
+            return _profile_document(table.profile)
+        finally:
+            table.close()
 
     def _check_unchanged(self) -> None:
         """Refuse rows of a file that is not, or not any more, the one that the snapshot saw."""
@@ -170,6 +186,7 @@ class Steps:
         assert outcome.read == outcome.accepted + outcome.rejected + outcome.duplicate, outcome
         assert outcome.read == profile.rows_read, f"{outcome.read} rows sorted, {profile.rows_read} read"
         validate.check_ratio(outcome, config, shown, profile.sheet, str(self.rejects_path))
+        validate.check_period(outcome, reading, shown, profile.sheet)
         account = {
             "sheet": profile.sheet,
             "rows_read": outcome.read,
@@ -287,7 +304,7 @@ def _profile(document: dict[str, Any]) -> Profile:
 
 _PACKAGE = Path(__file__).parent
 _CODE = {
-    "workbook": ("workbook", "cells.py", "spellings.py"),
+    "workbook": ("workbook", "cells.py", "spellings.py", "schema.py"),
     "validate": ("validate.py", "schema.py", "spellings.py", "cells.py", "steps.py"),
     "plan": ("plan.py",),
 }

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json, to_json, to_jsonable_python
 
 from wdh_luigi.errors import WorkDirError
 
@@ -24,7 +24,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WorkDirError: the folder or the file cannot be written.
     """
-    unfinished = path.with_name(f".{path.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    unfinished = path.with_name(f".{path.name[:60]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = unfinished.open("xb")
@@ -67,7 +67,7 @@ def dumps(value: Any) -> bytes:
     try:
         return to_json(value)
     except ValueError:  # a lone surrogate, which Excel's _xD800_ can put into a cell: legal JSON only when escaped
-        return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
+        return _spell(value, default=to_jsonable_python)
 
 
 def loads(line: bytes) -> Any:
@@ -81,8 +81,11 @@ def loads(line: bytes) -> Any:
 def write_json(path: Path, document: Any) -> None:
     """Write one JSON document atomically, indented for people."""
     with atomic_write(path) as file:
-        text = json.dumps(json.loads(dumps(document)), ensure_ascii=False, indent=2)
-        file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+        file.write(_spell(json.loads(dumps(document)), indent=2) + b"\n")
+
+
+def _spell(value: Any, **options: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, **options).encode("utf-8", "backslashreplace")
 
 
 def read_json(path: Path) -> Any:
@@ -95,9 +98,9 @@ def read_json(path: Path) -> Any:
     try:
         return loads(path.read_bytes())
     except OSError as error:
-        raise WorkDirError(str(path), f"cannot be read ({error.strerror})", "run again: it is made anew") from error
+        raise _not_read(path, error) from error
     except ValueError as error:
-        raise WorkDirError(str(path), "is not the JSON that was written", "delete it and run again") from error
+        raise _not_json(path) from error
 
 
 class RowWriter:
@@ -126,11 +129,32 @@ def write_rows(file: BinaryIO, rows: Iterable[Any]) -> None:
 
 
 def read_rows(path: Path) -> Iterator[Any]:
-    """Yield the elements of a list that write_rows wrote, in bounded memory."""
-    with path.open("rb") as file:
-        for line in file:
-            if line not in (b"[\n", b"]\n"):
-                yield loads(line.removesuffix(b"\n").removesuffix(b","))
+    """
+    Yield the elements of a list that write_rows wrote, in bounded memory.
+
+    Raises:
+        WorkDirError: missing, or not what was written.
+    """
+    try:
+        with path.open("rb") as file:
+            line = b""
+            for line in file:
+                if line not in (b"[\n", b"]\n"):
+                    yield loads(line.removesuffix(b"\n").removesuffix(b","))
+        if line != b"]\n":
+            raise ValueError("the list does not end")
+    except OSError as error:
+        raise _not_read(path, error) from error
+    except ValueError as error:
+        raise _not_json(path) from error
+
+
+def _not_read(path: Path, error: OSError) -> WorkDirError:
+    return WorkDirError(str(path), f"cannot be read ({error.strerror})", "delete it, if it is there, and run again")
+
+
+def _not_json(path: Path) -> WorkDirError:
+    return WorkDirError(str(path), "is not the JSON that was written", "delete it and run again")
 
 
 def digest_of(*parts: Any) -> str:

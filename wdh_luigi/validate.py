@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from wdh_luigi import spellings, targets
 from wdh_luigi.cells import Cell, NumberCell
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.errors import WorkbookError
-from wdh_luigi.schema import Domain, PeriodCells, Reading, Record
+from wdh_luigi.schema import Domain, PeriodCells, PeriodError, Reading, Record
 from wdh_luigi.workbook import Extremes, Profile
 from wdh_luigi.workbook.book import Row
 from wdh_luigi.workbook.headings import letters
@@ -25,6 +26,9 @@ LARGEST_RATIO = Decimal("0.3")
 SMALLEST_PERCENT = Decimal(1)
 _EXAMPLES = 5
 _REMEMBERED = 20_000  # distinct cells of one column: codes and periods repeat, figures need no more than a bound
+_LONG = 60  # characters, of a text that is not remembered, nor shown whole among the examples
+
+Problem = tuple[str, str, str]  # field, the sheet's column (one of Domain.sheet_columns, or ""), reason
 
 
 @dataclass
@@ -33,9 +37,6 @@ class Rates:
 
     percent: frozenset[str]
     guessed: list[str] = field(default_factory=list)
-
-
-_WORDS = {"year": "year", "month": "month", "report_period": "not a period"}  # in the reasons of row_period
 
 
 class Clean:
@@ -52,15 +53,13 @@ class Clean:
         self._at = {name: columns.get(name) for name in domain.sheet_columns}
         self._fields = {name: _Field(domain, name, reading) for name in domain.columns}
 
-    def row(self, cells: list[Cell]) -> tuple[Record | None, list[tuple[str, str]]]:
-        """Return the row's record, or what is wrong with it: (field, reason) for each bad cell."""
+    def row(self, cells: list[Cell]) -> tuple[Record | None, list[Problem]]:
+        """Return the row's record, or what is wrong with it, all of it."""
         values: dict[str, Any] = {}
-        problems: list[tuple[str, str]] = []
+        problems: list[Problem] = []
         for name, one in self._fields.items():
-            value, reason = one(self._cell(name, cells))
-            values[name] = value
-            if reason:
-                problems.append((name, reason))
+            values[name], found = one(self._cell(name, cells))
+            problems += found
         if problems:
             return None, problems
         return self._domain.model.model_construct(**values), []
@@ -80,13 +79,16 @@ class _Field:
     """One field of the model, which remembers what it said of each distinct cell."""
 
     def __init__(self, domain: Domain, name: str, reading: Reading) -> None:
-        fields: Any = {name: (domain.model.model_fields[name].rebuild_annotation(), ...)}
-        self._model = create_model(f"{domain.model.__name__}_{name}", **fields)
+        model = domain.model
+        fields: Any = {name: (model.model_fields[name].rebuild_annotation(), ...)}
+        self._model = create_model(f"{model.__name__}_{name}", __config__=model.model_config, **fields)
         self._name = name
         self._reading = reading
-        self._known: dict[Any, tuple[Any, str]] = {}
+        self._known: dict[Any, tuple[Any, list[Problem]]] = {}
 
-    def __call__(self, cell: Any) -> tuple[Any, str]:
+    def __call__(self, cell: Any) -> tuple[Any, list[Problem]]:
+        if isinstance(cell, str) and len(cell) > _LONG:
+            return self._validate(cell)
         key = _distinct(cell)
         found = self._known.get(key)
         if found is None:
@@ -95,38 +97,45 @@ class _Field:
             found = self._known[key] = self._validate(cell)
         return found
 
-    def _validate(self, cell: Any) -> tuple[Any, str]:
+    def _validate(self, cell: Any) -> tuple[Any, list[Problem]]:
         try:
             record = self._model.model_validate({self._name: cell}, context=self._reading)
         except ValidationError as error:
-            return None, "; ".join(_reason(dict(problem)) for problem in error.errors())
-        return getattr(record, self._name), ""
+            return None, [(self._name, *found) for problem in error.errors() for found in _reasons(problem, self._name)]
+        return getattr(record, self._name), []
 
 
 def _distinct(cell: Any) -> Any:
     """Return what tells a cell from every other: True, 1 and 1.0 are equal to Python, and not to us."""
     if isinstance(cell, PeriodCells):
-        return _distinct(cell.year), _distinct(cell.month), _distinct(cell.period)
+        return _distinct(cell.year), _distinct(cell.month), _distinct(cell.report_period)
     if isinstance(cell, NumberCell):
         return type(cell.value), cell.value, cell.format
     return type(cell), cell
 
 
-def _reason(problem: dict[str, Any]) -> str:
-    """Put pydantic's finding into words for the sender."""
+def _reasons(problem: Any, name: str) -> list[tuple[str, str]]:
+    """Put pydantic's finding into words for the sender: (column, reason) for each cell that is to blame."""
     context = problem.get("ctx") or {}
+    error = context.get("error")
+    if isinstance(error, PeriodError):
+        return list(error.problems.items())
     match problem["type"]:
         case "value_error":
-            return str(context["error"])
+            reason = str(error)
         case "greater_than":
-            return f"must be greater than {context['gt']} (is {problem['input']})"
+            reason = f"must be greater than {context['gt']} (is {problem['input']})"
         case "greater_than_equal":
-            return f"must be at least {context['ge']} (is {problem['input']})"
+            reason = f"must be at least {context['ge']} (is {problem['input']})"
+        case "less_than":
+            reason = f"must be less than {context['lt']} (is {problem['input']})"
         case "less_than_equal":
-            return f"must be at most {context['le']} (is {problem['input']})"
+            reason = f"must be at most {context['le']} (is {problem['input']})"
         case "decimal_max_digits" | "decimal_whole_digits":
-            return f"too large (is {problem['input']})"
-    return str(problem["msg"])
+            reason = f"too large (is {problem['input']})"
+        case _:
+            reason = str(problem["msg"])
+    return [(name, reason)]
 
 
 def reading(profile: Profile, config: DomainConfig, domain: Domain, month: date | None, today: date) -> Reading:
@@ -178,8 +187,8 @@ def _by_size(found: Extremes, word: str, profile: Profile, shown: str) -> tuple[
     sheet = profile.sheet
     mend = "set rate_unit: ratio or percent in data_sources.yml, or write % into the heading"
     if not profile.gives_formats:
-        what = f"whether {word} counts ratios or percent points is not known: this format's cells show no percent sign"
-        raise WorkbookError(shown, what, mend, sheet=sheet)
+        what = f"{word} may count ratios or percent points: this format does not tell which cells show a % ({extremes})"
+        raise WorkbookError(shown, what, mend, sheet=sheet, cell=found.smallest_cell)
     if abs(found.largest) <= LARGEST_RATIO:
         return False, extremes
     if abs(found.smallest) > SMALLEST_PERCENT:
@@ -196,7 +205,8 @@ class Outcome:
     Attributes:
         digest: sha256 over the accepted records in the order of their rows.
         conflicts: rows that were accepted before another row contradicted them; they are rejected.
-        reasons: how often each reason rejected a row, with its first instance.
+        periods: how many rows were understood of each month.
+        reasons: how often each kind of reason was given, with its first instance.
     """
 
     read: int = 0
@@ -207,6 +217,7 @@ class Outcome:
     conflicts: set[int] = field(default_factory=set)
     duplicates: list[dict[str, int]] = field(default_factory=list)
     warnings: int = 0
+    periods: Counter[date] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
@@ -229,7 +240,7 @@ class Validation:
         self._reading = reading
         self._key = config.pk or [name for name, column in domain.columns.items() if column.kind != "figure"]
         self._reject = reject
-        self._rows_of: dict[tuple[Any, ...], _Rows] = {}
+        self._keys = Keys()
         self.outcome = Outcome()
 
     def accepted(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
@@ -239,14 +250,16 @@ class Validation:
             record, problems = self._clean.row(cells)
             if record is None:
                 self.outcome.rejected += 1
-                for name, reason in problems:
-                    self._tell(number, cells, name, reason)
-            elif self._is_first(record, number):
-                yield self._document(record, number)
-        self._tell_conflicts()
+                for problem in problems:
+                    self._tell(number, cells, *problem)
+                continue
+            values = dict(record)
+            self.outcome.periods[values[self._domain.period_field]] += 1
+            if self._keys.is_first(tuple(values[name] for name in self._key), values, number):
+                yield self._document(record, values, number)
+        self._settle()
 
-    def _document(self, record: Record, number: int) -> dict[str, Any]:
-        values = dict(record)
+    def _document(self, record: Record, values: dict[str, Any], number: int) -> dict[str, Any]:
         figures = self._domain.names("figure")
         warnings = record.warnings(self._reading)
         self.outcome.warnings += bool(warnings)
@@ -257,51 +270,37 @@ class Validation:
             "validation_warnings": warnings,
         }
 
-    def _is_first(self, record: Record, number: int) -> bool:
-        values = dict(record)
-        key = tuple(values[name] for name in self._key)
-        mark = hash(repr(values))  # of the text: Python's hash(-1) is hash(-2)
-        known = self._rows_of.get(key)
-        if known is None:
-            self._rows_of[key] = _Rows(number, mark)
-            return True
-        known.add(number, mark)
-        return False
-
-    def _tell_conflicts(self) -> None:
+    def _settle(self) -> None:
         """Settle the keys that were met more than once, when all rows are known."""
-        accepted = len(self._rows_of)
-        for key, rows in self._rows_of.items():
-            if rows.others is None:
-                continue
-            if rows.differ:
-                accepted -= 1
-                self._tell_conflict(key, [rows.first, *rows.others])
-                self.outcome.conflicts.add(rows.first)
+        outcome = self.outcome
+        outcome.accepted = len(self._keys)
+        for key, rows, differ in self._keys.repeated():
+            if differ:
+                outcome.accepted -= 1
+                outcome.rejected += len(rows)
+                outcome.conflicts.add(rows[0])
+                self._tell_conflict(", ".join(str(part) for part in key), rows)
             else:
-                self.outcome.duplicate += len(rows.others)
-                self.outcome.duplicates += [{"row": row, "of": rows.first} for row in rows.others]
-        self.outcome.accepted = accepted
+                outcome.duplicate += len(rows) - 1
+                outcome.duplicates += [{"row": row, "of": rows[0]} for row in rows[1:]]
 
-    def _tell_conflict(self, key: tuple[Any, ...], rows: list[int]) -> None:
-        self.outcome.rejected += len(rows)
-        shown = ", ".join(str(part) for part in key)
+    def _tell_conflict(self, shown: str, rows: list[int]) -> None:
+        """Reject every row of a key; each names the others, at most five of them."""
+        more = f" and {len(rows) - 1 - _EXAMPLES} more" if len(rows) - 1 > _EXAMPLES else ""
         for row in rows:
-            others = [str(other) for other in rows if other != row]
-            listed = ", ".join(others[:_EXAMPLES]) + (f" and {len(others) - _EXAMPLES} more" if len(others) > 5 else "")
-            reason = f"the key ({shown}) stands also in row {listed}, with other values"
+            others = [str(other) for other in rows[: _EXAMPLES + 1] if other != row][:_EXAMPLES]
+            reason = f"the key ({shown}) stands also in row {', '.join(others)}{more}, with other values"
             self._record_reject(row, "", "", self._key[-1], shown, reason, kind="one key with differing values")
 
-    def _tell(self, number: int, cells: list[Cell], name: str, reason: str) -> None:
-        """Reject a row for one bad cell; a period is named by the columns that it was read from."""
-        parts = [name]
-        if name == self._domain.period_field:
-            parts = [part for part in self._domain.names("period") if part in self._columns] or [name]
-        part = next((one for one in parts if _WORDS.get(one, "") in reason), parts[0])
-        at = self._columns.get(part)
+    def _tell(self, number: int, cells: list[Cell], name: str, column: str, reason: str) -> None:
+        """Reject a row for one bad cell, which stands in one of the sheet's columns."""
+        if not column:  # of the period: any of its columns could say it
+            column = next((part for part in self._domain.names("period") if part in self._columns), "")
+        at = self._columns.get(column)
         cell = f"{letters(at)}{number}" if at is not None else ""
-        shown = spellings.shown(self._clean.cell(part, cells)) if at is not None else ""
-        self._record_reject(number, cell, self._texts.get(part, ""), name, shown, reason, kind=reason)
+        shown = spellings.shown(self._clean.cell(column, cells)) if at is not None else ""
+        heading, kind = self._texts.get(column, ""), _VALUE.sub("…", reason)
+        self._record_reject(number, cell, heading, name, shown, reason, kind=kind)
 
     def _record_reject(
         self, row: int, cell: str, heading: str, name: str, value: str, reason: str, *, kind: str
@@ -309,23 +308,54 @@ class Validation:
         word = self._domain.columns[name].word
         kind = f"{word}: {kind}"
         self.outcome.reasons[kind] += 1
-        place = f"cell {cell}" if cell else f"row {row}"
-        self.outcome.examples.setdefault(kind, f"{place} {heading or word} {value!r}: {reason}")
+        if kind not in self.outcome.examples:
+            place = f"cell {cell}" if cell else f"row {row}"
+            self.outcome.examples[kind] = f"{place} {heading or word} {_short(value)!r}: {reason}"
         self._reject({"row": row, "cell": cell, "heading": heading, "field": name, "value": value, "reason": reason})
 
 
-@dataclass(slots=True)
-class _Rows:
-    """The rows in which a key was met; almost always one."""
+_VALUE = re.compile(r"'.*?'|[A-Z]*[0-9][0-9.:,A-Z-]*")  # what tells two reasons of one kind apart
 
-    first: int
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
+
+
+class Keys:
+    """The rows in which each key was met, and whether they say the same."""
+
+    def __init__(self) -> None:
+        self._met: dict[tuple[Any, ...], _Met] = {}
+
+    def __len__(self) -> int:
+        return len(self._met)
+
+    def is_first(self, key: tuple[Any, ...], values: dict[str, Any], row: int) -> bool:
+        """Note a row; tell whether its key was not met before."""
+        mark = hash(repr(values))  # of the text: Python's hash(-1) is hash(-2)
+        known = self._met.get(key)
+        if known is None:
+            self._met[key] = _Met(row, mark)
+            return True
+        if known.others is None:
+            known.others = []
+        known.others.append(row)
+        known.differ = known.differ or mark != known.mark
+        return False
+
+    def repeated(self) -> Iterator[tuple[tuple[Any, ...], list[int], bool]]:
+        """Yield (key, its rows, whether they differ) for the keys that were met more than once."""
+        for key, met in self._met.items():
+            if met.others is not None:
+                yield key, [met.row, *met.others], met.differ
+
+
+@dataclass(slots=True)
+class _Met:
+    row: int
     mark: int
     others: list[int] | None = None
     differ: bool = False
-
-    def add(self, number: int, mark: int) -> None:
-        self.others = [*(self.others or []), number]
-        self.differ = self.differ or mark != self.mark
 
 
 def check_ratio(outcome: Outcome, config: DomainConfig, shown: str, sheet: str, rejects: str) -> None:
@@ -337,13 +367,29 @@ def check_ratio(outcome: Outcome, config: DomainConfig, shown: str, sheet: str, 
     """
     if outcome.read == 0:
         raise WorkbookError(shown, "no data row below the headings", "send the workbook with its rows", sheet=sheet)
-    if outcome.rejected <= config.max_reject_ratio * outcome.read:
+    if outcome.rejected <= Decimal(str(config.max_reject_ratio)) * outcome.read:  # 0.29 * 100 is below 29
         return
     what = (
         f"{outcome.rejected} of {outcome.read} rows rejected, more than max_reject_ratio {config.max_reject_ratio}: "
         + "; ".join(examples(outcome))
     )
     raise WorkbookError(shown, what, f"all of them are in {rejects}", sheet=sheet)
+
+
+def check_period(outcome: Outcome, reading: Reading, shown: str, sheet: str) -> None:
+    """
+    Refuse a workbook none of whose rows is of the month in its name.
+
+    Raises:
+        WorkbookError: names both.
+    """
+    month = reading.file_period
+    if month is None or not outcome.periods or month in outcome.periods:
+        return
+    first, last = min(outcome.periods), max(outcome.periods)
+    rows = f"{first:%Y-%m}" + (f" to {last:%Y-%m}" if last > first else "")
+    what = f"the name says {month:%Y-%m}, and no row is of it: they are of {rows}"
+    raise WorkbookError(shown, what, "correct the file's name, or the rows", sheet=sheet)
 
 
 def examples(outcome: Outcome) -> list[str]:

@@ -56,15 +56,7 @@ def connect(uri: str) -> Connection:
     Raises:
         DatabaseError: one line, without the URI and its password.
     """
-    try:
-        parts = extensions.parse_dsn(uri)
-    except psycopg2.ProgrammingError:
-        # libpq's own words quote the part that it does not understand, which may be the password.
-        raise DatabaseError(
-            "WDH_DATABASE_URI",
-            "is not a libpq URI",
-            "write it like postgresql://user@host:5432/database (percent-encode special characters)",
-        ) from None
+    parts = _parsed(uri)
     try:
         connection = psycopg2.connect(
             uri, connect_timeout=parts.get("connect_timeout", _CONNECT_SECONDS), application_name="wdh_luigi"
@@ -76,6 +68,19 @@ def connect(uri: str) -> Connection:
     connection.set_client_encoding("UTF8")
     connection.autocommit = True
     return connection
+
+
+def _parsed(uri: str) -> dict[str, Any]:
+    with contextlib.suppress(psycopg2.ProgrammingError):
+        parts = extensions.parse_dsn(uri)
+        if "@" not in str(parts.get("host", "")):  # else the end of a password with an @ in it
+            return dict(parts)
+    # libpq's own words quote the part that it does not understand, which may be the password.
+    raise DatabaseError(
+        "WDH_DATABASE_URI",
+        "is not a libpq URI",
+        "write it like postgresql://user@host:5432/database (percent-encode special characters)",
+    )
 
 
 def _name(parts: dict[str, Any]) -> str:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from wdh_luigi.workbook.table import Extremes, Profile, Table, open_table
+from wdh_luigi.workbook.table import Extremes, OpenBook, Profile, Table, named, open_table, opener
 
-__all__ = ["Extremes", "Profile", "Table", "open_table"]
+__all__ = ["Extremes", "OpenBook", "Profile", "Table", "named", "open_table", "opener"]

@@ -40,6 +40,10 @@ class MissingHeadings(WorkbookError):
     """No row near the top of the sheet holds the headings that the domain needs."""
 
 
+class UnclearHeadings(WorkbookError):
+    """The headings are there, and do not say which column is which field, or in what unit."""
+
+
 def letters(column: int) -> str:
     """Return a column's letters in Excel; columns count from 0: 0 is A, 26 is AA."""
     name = ""
@@ -58,16 +62,14 @@ def find(top: Sequence[Row], merges: Sequence[Merge], domain: Domain, shown: str
         top: the rows up to the twentieth.
     Raises:
         MissingHeadings: no row holds both codes and a figure; names the nearest.
-        WorkbookError: two columns for one field, or a unit that its field cannot have.
+        UnclearHeadings: two columns for one field, or a unit that its field cannot have.
     """
     for at, (number, cells) in enumerate(top):
         if _complete(_fields(cells, domain), domain):
-            last, cells = _whole_block(top[at:], merges)
-            return _headings(last, cells, top[:at], domain, shown, sheet)
-        if at and top[at - 1][0] == number - 1:
-            over = _overlay([top[at - 1][1], cells])
-            if _complete(_fields(over, domain), domain):
-                return _headings(number, over, top[: at - 1], domain, shown, sheet)
+            return _headings(_block(top[at:], merges, domain), top[:at], domain, shown, sheet)
+        if at and top[at - 1][0] == number - 1 and _complete(_fields(_stacked(top[at - 1 : at + 1]), domain), domain):
+            block = [*top[at - 1 : at + 1], *_units_row(top[at + 1 :], number)]
+            return _headings(block, top[: at - 1], domain, shown, sheet)
     raise _missing(top, domain, shown, sheet)
 
 
@@ -81,30 +83,43 @@ def _complete(fields: Sequence[str | None], domain: Domain) -> bool:
     return all(code in fields for code in codes) and any(figure in fields for figure in figures)
 
 
-def _whole_block(rows: Sequence[Row], merges: Sequence[Merge]) -> tuple[int, list[Cell]]:
-    """Take in the rows below that a heading merged downwards spans: sub-headings, not data."""
-    first = rows[0][0]
-    last = max((merge.last_row for merge in merges if merge.first_row == first <= SEARCHED_ROWS), default=first)
-    last = min(last, SEARCHED_ROWS)
-    block = [cells for number, cells in rows if number <= last]
-    return last, _overlay(block)
+def _block(rows: Sequence[Row], merges: Sequence[Merge], domain: Domain) -> list[Row]:
+    """Take in the rows below that a field's heading merged downwards spans, and a row of units: no data."""
+    first, cells = rows[0]
+    fields = {at for at, name in enumerate(_fields(cells, domain), 1) if name}
+    spans = [merge.last_row for merge in merges if merge.first_row == first and merge.first_column in fields]
+    last = max([first, *spans])
+    block = [row for row in rows if row[0] <= last]
+    return block + _units_row(rows[len(block) :], last)
 
 
-def _overlay(rows: Sequence[Sequence[Cell]]) -> list[Cell]:
-    """Read headings of several rows as one: in each column the lowest that is not blank."""
-    over: list[Cell] = [None] * max(len(row) for row in rows)
-    for row in rows:
-        for at, cell in enumerate(row):
-            over[at] = cell if cell is not None else over[at]
-    return over
+def _units_row(rows: Sequence[Row], above: int) -> list[Row]:
+    """Return the row right below the headings if it holds units and nothing else."""
+    if not rows or rows[0][0] != above + 1:
+        return []
+    said = [cell for cell in rows[0][1] if not spellings.is_blank(cell)]
+    return [rows[0]] if said and all(spellings.heading_unit(spellings.shown(cell)) for cell in said) else []
 
 
-def _headings(
-    number: int, cells: Sequence[Cell], above: Sequence[Row], domain: Domain, shown: str, sheet: str
-) -> Headings:
+def _stacked(rows: Sequence[Row]) -> list[Cell]:
+    """Read headings of several rows as one: in each column the lowest, with a unit that stands below it."""
+    stacked: list[Cell] = [None] * max(len(cells) for _, cells in rows)
+    for _, cells in rows:
+        for at, cell in enumerate(cells):
+            over = spellings.shown(stacked[at])
+            unit = spellings.heading_unit(spellings.shown(cell)) if over else ""
+            if unit and unit != spellings.heading_parts(over)[1]:
+                stacked[at] = f"{over}({unit})"
+            elif not unit and not spellings.is_blank(cell):
+                stacked[at] = cell
+    return stacked
+
+
+def _headings(block: Sequence[Row], above: Sequence[Row], domain: Domain, shown: str, sheet: str) -> Headings:
     columns: dict[str, int] = {}
     units: dict[str, str] = {}
     ignored: list[str] = []
+    number, cells = block[-1][0], _stacked(block)
     for at, (cell, name) in enumerate(zip(cells, _fields(cells, domain), strict=True)):
         if name is None:
             ignored += [spellings.shown(cell)] if cell is not None else []
@@ -113,29 +128,49 @@ def _headings(
             first, second = f"{letters(columns[name])}{number}", f"{letters(at)}{number}"
             word = domain.sheet_columns[name].word
             what = f"two columns for {word}: {cells[columns[name]]!r} in {first} and {cell!r} in {second}"
-            raise WorkbookError(shown, what, "rename or delete one of the two", sheet=sheet)
+            raise UnclearHeadings(shown, what, "rename or delete one of the two", sheet=sheet)
         columns[name] = at
         units[name] = _unit(name, spellings.heading_parts(spellings.shown(cell))[1], domain, shown, sheet, at, number)
+    _refuse_unclear(block, set(columns), domain, shown, sheet)
     texts = {name: spellings.shown(cells[at]) for name, at in columns.items()}
-    return Headings(number, columns, texts, units, _line_unit(above, shown, sheet), ignored)
+    bare = any(domain.sheet_columns[name].unit == "money" and not unit for name, unit in units.items())
+    return Headings(number, columns, texts, units, _line_unit(above, shown, sheet) if bare else "", ignored)
+
+
+def _refuse_unclear(block: Sequence[Row], found: set[str], domain: Domain, shown: str, sheet: str) -> None:
+    """Refuse a heading that seems a field's, and is not understood: its figures would be left out silently."""
+    for at, cell in enumerate(_stacked(block)):
+        heading, unit = spellings.foreign_unit(spellings.shown(cell))
+        name = domain.aliases.get(heading)
+        if name and name not in found:
+            _unit(name, unit, domain, shown, sheet, at, block[-1][0])
+    for number, cells in block[:-1]:
+        for at, name in enumerate(_fields(cells, domain)):
+            if name and name not in found:
+                what = f"the heading {spellings.shown(cells[at])!r} is divided below: which column is it?"
+                mend = f"name that column {domain.sheet_columns[name].word}"
+                raise UnclearHeadings(shown, what, mend, sheet=sheet, cell=f"{letters(at)}{number}")
 
 
 def _unit(name: str, unit: str, domain: Domain, shown: str, sheet: str, at: int, number: int) -> str:
     column = domain.sheet_columns[name]
-    fits = {"rate": ("%",), "money": tuple(spellings.FACTORS), "per unit": ("元",), "": ()}[column.unit]
+    fits = {"rate": ("%",), "money": tuple(spellings.FACTORS), "per unit": ("元", "元/份"), "": ()}[column.unit]
     if unit and unit not in fits:
         what = f"the heading of {column.word} gives the unit {unit!r}, expected {' or '.join(fits) or 'none'}"
         mend = "correct the heading" if column.unit else "rename the heading"
-        raise WorkbookError(shown, what, mend, sheet=sheet, cell=f"{letters(at)}{number}")
+        raise UnclearHeadings(shown, what, mend, sheet=sheet, cell=f"{letters(at)}{number}")
     return unit
 
 
 def _line_unit(above: Sequence[Row], shown: str, sheet: str) -> str:
-    texts = [cell for _, cells in above for cell in cells if isinstance(cell, str)]
-    found = sorted({unit for unit in map(spellings.line_unit, texts) if unit})
+    lines = [[cell for cell in cells if isinstance(cell, str)] for _, cells in above]
+    found = sorted(set().union(*(spellings.line_units(texts) for texts in lines)))
     if len(found) > 1:
         what = f"two units above the headings: {' and '.join(found)}"
-        raise WorkbookError(shown, what, "leave one of them", sheet=sheet)
+        raise UnclearHeadings(shown, what, "leave one of them", sheet=sheet)
+    if found and found[0] not in spellings.FACTORS:
+        what = f"the line above the headings gives the unit {found[0]!r}, expected {' or '.join(spellings.FACTORS)}"
+        raise UnclearHeadings(shown, what, "correct the line, and the amounts with it", sheet=sheet)
     return found[0] if found else ""
 
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 from xml.etree.ElementTree import Element, iterparse
 
 from openpyxl.cell.text import Text
@@ -28,20 +28,13 @@ from openpyxl.xml.constants import SHARED_STRINGS, SHEET_MAIN_NS
 
 from wdh_luigi.cells import NEVER_COMPUTED, Cell, ErrorCell
 from wdh_luigi.errors import WorkbookError
-from wdh_luigi.workbook import rules
+from wdh_luigi.workbook import rules, sniff
 from wdh_luigi.workbook.book import Book, Merge, Row, Sheet
 
 _MAIN = f"{{{SHEET_MAIN_NS}}}"
 _CHUNK = 1 << 20
 _MERGE = re.compile(rb"[<:]mergeCell\s")
 _RESAVE = "open it in Excel and save it again"
-_Kind = Literal["worksheet", "chart", "macro", "dialog"]
-_KINDS: dict[str, _Kind] = {
-    "chartsheet": "chart",
-    "dialogsheet": "dialog",
-    "xlMacrosheet": "macro",
-    "xlIntlMacrosheet": "macro",
-}
 
 
 def open_book(path: Path, shown: str) -> Book:
@@ -51,8 +44,11 @@ def open_book(path: Path, shown: str) -> Book:
     Args:
         shown: the workbook's name in messages.
     Raises:
-        WorkbookError: openpyxl cannot read it.
+        WorkbookError: it is no workbook, or openpyxl cannot read it.
     """
+    kind = sniff.check(path, shown)
+    if kind != "xlsx":
+        raise WorkbookError(shown, f"openpyxl reads .xlsx and .xlsm, this is .{kind}", "set reader: auto")
     with rules.as_damaged(shown):
         return OpenpyxlBook(path, shown)
 
@@ -83,7 +79,7 @@ class OpenpyxlBook:
         self.sheets: list[Sheet] = []
         self._parts: dict[str, str] = {}
         for sheet, relation in self._reader.parser.find_sheets():
-            kind = _KINDS.get(relation.Type.rpartition("/")[2], "worksheet")
+            kind = rules.tab_kind(relation.Type.rpartition("/")[2])
             self.sheets.append(Sheet(sheet.name, kind, sheet.state != "visible"))
             if kind == "worksheet":
                 self._parts[sheet.name] = relation.target
@@ -104,6 +100,15 @@ class OpenpyxlBook:
                     raise ValueError(f"row {number} stands below row {above}")
                 above = number
                 yield number, self._row(row)
+            if not above:
+                self._refuse_other_namespace(sheet)
+
+    def _refuse_other_namespace(self, sheet: str) -> None:
+        """Refuse a sheet that looks empty to openpyxl only because its XML says what it says in another namespace."""
+        with self._part(sheet) as source:
+            _, root = next(iter(iterparse(source, ("start",))))
+        if not root.tag.startswith(_MAIN):
+            raise ValueError(f"the sheet is XML of {root.tag}")
 
     def _row(self, cells: Iterable[dict[str, Any]]) -> list[Cell]:
         values: list[Cell] = []
@@ -150,7 +155,7 @@ class OpenpyxlBook:
                 if not _may_hold_merges(source):
                     return []
             with self._part(sheet) as source:
-                return sorted(_merges(source), key=lambda merge: (merge.first_row, merge.first_column))
+                return rules.in_order(_merges(source))
 
     def close(self) -> None:
         """Let go of the file."""

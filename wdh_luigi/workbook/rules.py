@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from typing import Literal
 
 from openpyxl.utils.datetime import from_excel
 
@@ -15,9 +16,17 @@ from wdh_luigi.cells import Cell, ErrorCell, NumberCell, format_matters
 from wdh_luigi.errors import WdhError, WorkbookError
 from wdh_luigi.workbook.book import Merge, Row, Sheet
 
+TabKind = Literal["worksheet", "chart", "macro", "dialog"]
+
 MOST_CELLS = 20_000_000
 MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384
 _FIFTEEN_DIGITS = 10**15  # what Excel keeps of a number: beyond, its digits are not the ones that were typed
+_TAB_KINDS: dict[str, TabKind] = {
+    "chartsheet": "chart",
+    "dialogsheet": "dialog",
+    "xlMacrosheet": "macro",
+    "xlIntlMacrosheet": "macro",
+}
 _ESCAPED = re.compile(r"(?:_x[0-9A-Fa-f]{4}_)+")
 
 
@@ -92,6 +101,16 @@ def refuse_box(rows: int, columns: int, shown: str, sheet: str) -> None:
     if rows * columns > MOST_CELLS:
         what = f"too large ({rows:,} rows x {columns:,} columns, limit {MOST_CELLS:,} cells)"
         raise WorkbookError(shown, what, "delete what stands far from the table, or split the workbook", sheet=sheet)
+
+
+def tab_kind(relation: str) -> TabKind:
+    """Tell a tab's kind by the last word of its relation's type (ECMA-376, part 1, 12.3)."""
+    return _TAB_KINDS.get(relation, "worksheet")
+
+
+def in_order(merges: Iterable[Merge]) -> list[Merge]:
+    """Sort merges by where they start."""
+    return sorted(merges, key=lambda merge: (merge.first_row, merge.first_column))
 
 
 def refuse_place(row: int, column: int) -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import takewhile
 from pathlib import Path
 
 from wdh_luigi import spellings
-from wdh_luigi.cells import Cell, ErrorCell
+from wdh_luigi.cells import MERGED, Cell, ErrorCell
 from wdh_luigi.errors import WorkbookError
 from wdh_luigi.schema import Domain
 from wdh_luigi.workbook import headings
 from wdh_luigi.workbook.book import Book, Merge, Row, Sheet
-from wdh_luigi.workbook.headings import SEARCHED_ROWS, Headings, MissingHeadings, letters
+from wdh_luigi.workbook.headings import SEARCHED_ROWS, Headings, MissingHeadings, UnclearHeadings, letters
 
 
 @dataclass
@@ -137,26 +137,38 @@ class _Merged:
     """What merged cells below the headings mean: a period or code counts for each row, a figure for none."""
 
     def __init__(self, merges: Sequence[Merge], found: Headings, domain: Domain) -> None:
-        identity = {found.columns[name] for name in _identity(domain) if name in found.columns}
+        self._identity = {found.columns[name] for name in _identity(domain) if name in found.columns}
         self._figures = {found.columns[name] for name in domain.names("figure") if name in found.columns}
-        mapped = identity | self._figures
-        below = [merge for merge in merges if merge.last_row > found.row]
-        self._down = {at: [m for m in below if m.first_column - 1 == at and _rows(m) > 1] for at in identity}
-        self._unclear = [m for m in below if self._figures & _span(m) and (_rows(m) > 1 or len(_span(m) & mapped) > 1)]
-        self._values: dict[Merge, Cell] = {}
+        below = [merge for merge in merges if merge.first_row > found.row and self._matters(merge)]
+        self._coming = sorted(below, key=lambda merge: merge.first_row, reverse=True)
+        self._open: list[tuple[Merge, Cell]] = []
+
+    def _matters(self, merge: Merge) -> bool:
+        first, span = merge.first_column - 1, _span(merge)
+        if first in self._figures:
+            return _rows(merge) > 1 or len(span & self._figures) > 1
+        return bool(span & self._identity)
 
     def fill(self, number: int, cells: list[Cell]) -> None:
-        """Write what the row's merged cells mean into its cells."""
-        for at, merges in self._down.items():
-            for merge in merges:
-                if merge.first_row == number:
-                    self._values[merge] = cells[at] if at < len(cells) else None
-                elif merge.first_row < number <= merge.last_row:
-                    _put(cells, at, self._values.get(merge))
-        for merge in self._unclear:
-            if merge.first_row <= number <= merge.last_row:
-                for at in self._figures & _span(merge):
-                    _put(cells, at, ErrorCell(f"merged {_range(merge)}"))
+        """Write what the row's merged cells mean into its cells; rows come downwards."""
+        while self._coming and self._coming[-1].first_row <= number:
+            merge = self._coming.pop()
+            first = merge.first_column - 1
+            self._open.append((merge, cells[first] if merge.first_row == number and first < len(cells) else None))
+        if self._open:
+            self._open = [(merge, value) for merge, value in self._open if merge.last_row >= number]
+        for merge, value in self._open:
+            if not spellings.is_blank(value):
+                self._write(merge, value, number, cells)
+
+    def _write(self, merge: Merge, value: Cell, number: int, cells: list[Cell]) -> None:
+        first = merge.first_column - 1
+        if first in self._figures:
+            _put(cells, first, ErrorCell(MERGED + _range(merge), spellings.shown(value)))
+        elif first in self._identity:
+            _put(cells, first, value)
+        elif spellings.is_total(value):  # it reads so in every cell that it covers
+            _put(cells, min(_span(merge) & self._identity), value)
 
 
 def _rows(merge: Merge) -> int:
@@ -177,7 +189,23 @@ def _put(cells: list[Cell], at: int, value: Cell) -> None:
     cells[at] = value
 
 
-def open_table(path: Path, shown: str, wanted: int | str | None, domain: Domain, reader: str = "openpyxl") -> Table:
+OpenBook = Callable[[Path, str], Book]
+
+
+def opener(reader: str) -> OpenBook:
+    """
+    Return what opens a workbook: "auto" for the reader that suits its content, or "openpyxl".
+
+    The libraries behind it are heavy, and imported here: before the reading processes are forked, and never in a run
+    that reads nothing.
+    """
+    open_book: OpenBook = importlib.import_module(f"wdh_luigi.workbook.{reader}_reader").open_book
+    return open_book
+
+
+def open_table(
+    path: Path, shown: str, wanted: int | str | None, domain: Domain, open_book: OpenBook | None = None
+) -> Table:
     """
     Open a domain's table in a workbook.
 
@@ -185,24 +213,25 @@ def open_table(path: Path, shown: str, wanted: int | str | None, domain: Domain,
         shown: the workbook's name in messages.
         wanted: the sheet: a name, or an index from 0 (digits are an index unless a sheet has that name); None for
             the only visible one that holds the headings.
-        reader: which reader opens the file.
+        open_book: the reader, from opener; by default the one that suits the content.
     Raises:
         WorkbookError: the file cannot be read, has no such sheet, or no headings; one line with what to do.
     """
-    book: Book = importlib.import_module(f"wdh_luigi.workbook.{reader}_reader").open_book(path, shown)
+    book = (open_book or opener("auto"))(path, shown)
     try:
         if wanted is not None:
-            return _table(book, _named(book.sheets, wanted, shown), domain, shown)
+            return _table(book, named(book.sheets, wanted, shown), domain, shown)
         return _only_table(book, domain, shown)
     except BaseException:
         book.close()
         raise
 
 
-def _named(sheets: Sequence[Sheet], wanted: int | str, shown: str) -> Sheet:
-    found = next((sheet for sheet in sheets if sheet.name == wanted), None)
+def named(sheets: Sequence[Sheet], wanted: int | str, shown: str) -> Sheet:
+    """Return the worksheet of a name or an index."""
+    found = next((sheet for sheet in sheets if sheet.name == str(wanted)), None)
     index = int(wanted) if isinstance(wanted, int) or wanted.isdecimal() else None
-    if found is None and index is not None and index < len(sheets):
+    if found is None and index is not None and 0 <= index < len(sheets):
         found = sheets[index]
     if found is None:
         there = ", ".join(f"{at}: {sheet.name}" for at, sheet in enumerate(sheets))
@@ -217,13 +246,15 @@ def _named(sheets: Sequence[Sheet], wanted: int | str, shown: str) -> Sheet:
 def _only_table(book: Book, domain: Domain, shown: str) -> Table:
     """Return the table of the only visible sheet that holds the headings."""
     tables: list[Table] = []
-    nearest: MissingHeadings | None = None
+    nearest: WorkbookError | None = None
     sheets = [sheet for sheet in book.sheets if sheet.kind == "worksheet" and not sheet.hidden]
     for sheet in sheets:
         try:
             tables.append(_table(book, sheet, domain, shown))
-        except MissingHeadings as missing:
-            nearest = nearest or missing
+        except UnclearHeadings:
+            raise
+        except WorkbookError as error:  # also of a sheet that cannot be read: the table may be in another
+            nearest = error if nearest is None or isinstance(nearest, MissingHeadings) else nearest
     if len(tables) > 1:
         names = ", ".join(table.profile.sheet for table in tables)
         what = f"{len(tables)} sheets hold the headings: {names}"

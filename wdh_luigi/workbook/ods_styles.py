@@ -1,0 +1,43 @@
+"""What the styles of an .ods document say that changes a value: zeros before a number, and hidden sheets."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element
+
+_STYLE = "{urn:oasis:names:tc:opendocument:xmlns:style:1.0}"
+_NUMBER = "{urn:oasis:names:tc:opendocument:xmlns:datastyle:1.0}"
+_TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
+
+
+class Styles:
+    """The styles of a document, gathered element by element."""
+
+    def __init__(self) -> None:
+        self._padded: dict[str, str] = {}
+        self._number_styles: dict[str, str] = {}
+        self._parents: dict[str, str] = {}
+        self._hidden: set[str] = set()
+
+    def add(self, element: Element) -> None:
+        """Take in an element, if it is a style."""
+        name = element.get(f"{_STYLE}name", "")
+        if element.tag == f"{_NUMBER}number-style":
+            digits = [int(one.get(f"{_NUMBER}min-integer-digits", 0)) for one in element.iter(f"{_NUMBER}number")]
+            self._padded[name] = "0" * min(max(digits, default=0), 255)
+        elif element.tag == f"{_STYLE}style":
+            self._number_styles[name] = element.get(f"{_STYLE}data-style-name", "")
+            self._parents[name] = element.get(f"{_STYLE}parent-style-name", "")
+            if any(one.get(f"{_TABLE}display") == "false" for one in element.iter(f"{_STYLE}table-properties")):
+                self._hidden.add(name)
+
+    def padding(self, style: str) -> str | None:
+        """Give the number format of a cell style, as Excel writes it, if it is one of zeros: "000000"."""
+        for _ in range(8):  # styles inherit; a damaged file's might for ever
+            if number_style := self._number_styles.get(style):
+                return self._padded.get(number_style)
+            style = self._parents.get(style, "")
+        return None
+
+    def hides(self, style: str) -> bool:
+        """Tell whether a table style hides its sheet."""
+        return style in self._hidden

@@ -1,0 +1,58 @@
+"""What the parts of an Open Packaging archive (.xlsx, .xlsb) say about each other."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from xml.etree.ElementTree import fromstring
+from zipfile import ZipFile
+
+_CHUNK = 1 << 20
+_BOOK = re.compile(r"(^|/)workbook[^/]*\.xml$", re.IGNORECASE)
+_CELL = re.compile(rb'<(?:\w+:)?c\s(?:[^<>]*?\s)?r="([A-Z]+)[0-9]+"[^<>]*(?<!/)>')
+
+
+def relations(archive: ZipFile, part: str) -> dict[str, tuple[str, str]]:
+    """Read what a part refers to: kind and part by identifier."""
+    folder, name = posixpath.split(part)
+    listed = fromstring(archive.read(posixpath.join(folder, "_rels", f"{name}.rels")))
+    return {
+        one.get("Id", ""): (
+            one.get("Type", "").rpartition("/")[2],
+            posixpath.normpath(posixpath.join("/", folder, one.get("Target", ""))).lstrip("/"),
+        )
+        for one in listed
+    }
+
+
+def last_column(path: Path, sheet: int) -> int:
+    """
+    Find the last column, counted from 1, in which a cell of an .xlsx holds anything but a format.
+
+    Args:
+        sheet: its index among the workbook's tabs.
+    """
+    last = b"A"
+    with ZipFile(path) as archive, archive.open(_sheet_part(archive, sheet)) as source:
+        tail = b""
+        while chunk := source.read(_CHUNK):
+            text = tail + chunk
+            last = max(last, max(_CELL.findall(text), key=_order, default=last), key=_order)
+            tail = text[text.rfind(b"<") :]
+    column = 0
+    for letter in last:
+        column = column * 26 + letter - ord("A") + 1
+    return column
+
+
+def _order(letters: bytes) -> tuple[int, bytes]:
+    return len(letters), letters
+
+
+def _sheet_part(archive: ZipFile, sheet: int) -> str:
+    book = next(name for name in archive.namelist() if _BOOK.search(name))
+    tabs = [one for one in fromstring(archive.read(book)).iter() if one.tag.rpartition("}")[2] == "sheet"]
+    relation = next(value for name, value in tabs[sheet].attrib.items() if name.endswith("}id"))
+    _, part = relations(archive, book)[relation]
+    return next(name for name in archive.namelist() if name.lower() == part.lower())

@@ -61,6 +61,20 @@ def test_a_dimension_that_lies_costs_nothing(tmp_path: Path, dimension: str) -> 
     assert found == [(row, [1]) for row in range(1, 5001)] + [(5001, [None] * 27 + [ErrorCell(NEVER_COMPUTED)])]
 
 
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("<row><c><v>1</v></c><c><v>2</v></c></row>", [1, 2]),
+        ("<row><c r='A1'><v>1</v></c><c s='1' r='D1'><v>2</v></c></row>", [1, None, None, 2]),
+        ('<row r="1"><c r="A1"><v>1</v></c><c><v>2</v></c></row>', [1, 2]),
+        ('<row r="1"><c\n r = "B1"\n><v>2</v></c><c r="XFD1"/></row>', [None, 2]),
+    ],
+)
+def test_a_far_dimension_cuts_no_value(tmp_path: Path, row: str, expected: list[int | None]) -> None:
+    """However the writer spells, or leaves out, a cell's place."""
+    assert rows_of(xlsx(row, before='<dimension ref="A1:XFD9"/>'), tmp_path) == [(1, expected)]
+
+
 def test_number_formats_that_matter_come_with_the_number(tmp_path: Path) -> None:
     """0.055 shown as 5.50% is a ratio, and 123 shown as 000123 is that code."""
     rows = '<row><c s="1"><v>0.055</v></c><c s="2"><v>123</v></c><c s="3"><v>5</v></c><c s="9"><v>6</v></c></row>'
@@ -126,6 +140,14 @@ def test_tabs_have_kinds_and_may_be_hidden(tmp_path: Path) -> None:
         (xlsx_parts(sheets='<sheet name="S" sheetId="1" r:id="r1"/>' * 2), "2 sheets have one name"),
         (xlsx_parts('<row r="2"><c><v>1</v></c></row><row r="1"><c><v>1</v></c></row>'), "damaged"),
         (xlsx_parts('<row><c r="ZZZ1"><v>1</v></c></row>'), "Excel has 1048576 rows and 16384 columns"),
+        (
+            xlsx_parts('<row><c r="ZZY1"><v>1</v></c></row>', before='<dimension ref="A1:ZZZ1"/>'),
+            "Excel has 1048576 rows and 16384 columns",
+        ),
+        (
+            xlsx_parts(f"<row>{'<c><v>1</v></c>' * 16_400}</row>", before='<dimension ref="A1:ZZZ1"/>'),
+            "Excel has 1048576 rows and 16384 columns",
+        ),
         (xlsx_parts('<row r="1048577"><c><v>1</v></c></row>'), "Excel has 1048576 rows and 16384 columns"),
         (xlsx_parts('<row><c t="s"><v>9</v></c></row>'), "damaged"),
         ({**xlsx_parts(), "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{MAIN}"><sheetData><row>'}, "damaged"),

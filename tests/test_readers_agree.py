@@ -12,6 +12,8 @@ Their deliberate differences, each of which has a test below, all on what Excel 
 - A number that is none ("abc", " 7 ") is a text with python-calamine, so that it rejects its row; with openpyxl it
   refuses the sheet. NaN likewise: an error cell, or the sheet refused.
 - An error cell without its error is blank with python-calamine and an error with openpyxl.
+- Blanks around a text without ``xml:space="preserve"`` are dropped by python-calamine, as Excel does, and kept by
+  openpyxl. They are stripped before a cell is understood.
 - A time's millisecond may be one off, as each rounds what stands beyond it in its own way.
 - Strict Open XML is read by python-calamine and refused by openpyxl, which does not know it.
 - XML in UTF-16 is read by openpyxl and refused by python-calamine; in GBK the other way round.
@@ -127,7 +129,9 @@ def cells() -> st.SearchStrategy[Spelled]:
         "inlineStr", texts().map(lambda text: f"<is><t xml:space='preserve'>{escape(text)}</t></is>"), any_style
     )
     rich = spelled(
-        "inlineStr", texts().map(lambda text: f"<is><r><t>a</t></r><r><t>{escape(text)}</t></r></is>"), any_style
+        "inlineStr",
+        texts().map(lambda text: f"<is><r><t>a</t></r><r><t xml:space='preserve'>{escape(text)}</t></r></is>"),
+        any_style,
     )
     blank = spelled("n", st.just(""), any_style)
     never = spelled("n", st.sampled_from(["<f>1+1</f>", "<f>1+1</f><v></v>", "<f>1+1</f><v/>"]), any_style)

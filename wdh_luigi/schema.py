@@ -114,7 +114,8 @@ class _Figure(_Kind):
 
     def __init__(self, word: str, headings: tuple[str, ...], *bounds: BaseMetadata, digits: int, places: int) -> None:
         self.column = Column(word, headings, f"numeric({digits},{places})", "figure", self.unit)
-        self.bounds = (Field(max_digits=digits), *bounds)
+        # Both, as pydantic leaves zeros at the end out of the digits: 10**16 has one, and is too large for (18,2).
+        self.bounds = (Field(max_digits=digits, decimal_places=places), *bounds)
         self.places = places
 
 

@@ -46,7 +46,7 @@ _MOST_DIGITS = 15  # that Excel keeps of a number
 
 def normal(text: str) -> str:
     """Return text in NFKC without spaces around it: ５．５％ is 5.5%, an ideographic space is a space."""
-    return unicodedata.normalize("NFKC", text).strip()
+    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).strip()
 
 
 def is_blank(cell: Cell) -> bool:
@@ -152,7 +152,7 @@ def to_code(cell: Cell, longest: int) -> str | None:
         return None
     text = normal(cell) if isinstance(cell, str) else _code_digits(cell)
     code = normal(re.sub(r"[-_\s]", "", text.translate(_MINUS)).upper())  # upper case may need composing again
-    for char in code:
+    for char in code if not code.isalnum() else "":
         if not (char == "." or unicodedata.category(char)[0] in "LN" or _is_mark(char)):
             raise ValueError(f"not a code: {char!r} is no letter, digit or dot")
     if not code.strip("."):

@@ -93,8 +93,9 @@ class CalamineBook:
         index = self._index(sheet)
         stream = self._book.stream_sheet_by_index(index, rich=True)
         if _FAR.search(stream.dimension or ""):
-            last = package.last_column(self._path, index)
-            stream = self._book.stream_sheet_by_index(index, rich=True, max_col=min(last, rules.MOST_COLUMNS + 1) - 1)
+            last = package.last_column(self._path, index) or rules.MOST_COLUMNS
+            rules.refuse_place(1, last)
+            stream = self._book.stream_sheet_by_index(index, rich=True, max_col=last)  # one more, to see what is beyond
         self._merges[sheet] = rules.in_order(
             Merge(top + 1, left + 1, bottom + 1, right + 1)
             for (top, left), (bottom, right) in stream.merged_cell_ranges or ()

@@ -28,7 +28,7 @@ from typing import Any, NoReturn, TypeVar
 from wdh_luigi.errors import WdhError, WorkbookError
 
 # The limits are far from any honest workbook. 20 million cells, the most that is read, take openpyxl 200 s with what
-# is made of them; a machine five times slower gets by. The largest book in 5,242 public ones takes half a GiB.
+# is made of them; a machine five times slower gets by. A million rows take 122 MiB at most, and their texts.
 MEMORY = 2 << 30
 SECONDS = 1200.0
 
@@ -84,7 +84,7 @@ def run(
         os.close(stderr_end)
         status = _end(child)
     if message is None:
-        raise WorkbookError(shown, f"not read within {seconds:,g} s", "split the workbook, or allow more time")
+        raise WorkbookError(shown, f"not read within {seconds:,g} s", "split the workbook, or set WDH_READ_SECONDS higher")
     result: _Result = _unpack(message, status, stderr, shown)
     return result
 
@@ -153,7 +153,7 @@ def _crash(status: int, stderr: str, shown: str) -> WorkbookError:
 
 
 def _too_much_memory(shown: str) -> WorkbookError:
-    return WorkbookError(shown, "needs more memory than it may take", "split the workbook, or allow more memory")
+    return WorkbookError(shown, "needs more memory than it may take", "split the workbook, or set WDH_READ_MEMORY_MB higher")
 
 
 def _be_child(

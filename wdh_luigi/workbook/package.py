@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import posixpath
 import re
+from functools import reduce
 from pathlib import Path
 from xml.etree.ElementTree import fromstring
 from zipfile import ZipFile
 
 _CHUNK = 1 << 20
 _BOOK = re.compile(r"(^|/)workbook[^/]*\.xml$", re.IGNORECASE)
-_CELL = re.compile(rb'<(?:\w+:)?c\s(?:[^<>]*?\s)?r="([A-Z]+)[0-9]+"[^<>]*(?<!/)>')
+# The attributes of each cell that is not closed at once, as one with a format only is.
+_CELL = re.compile(rb"<(?:[^\s<>/:]+:)?c(?=[\s>])([^<>]*)(?<!/)>")
+_PLACE = re.compile(rb"\sr\s*=\s*[\"']([A-Z]+)[0-9]+[\"']")
 
 
 def relations(archive: ZipFile, part: str) -> dict[str, tuple[str, str]]:
@@ -26,24 +29,27 @@ def relations(archive: ZipFile, part: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def last_column(path: Path, sheet: int) -> int:
+def last_column(path: Path, sheet: int) -> int | None:
     """
     Find the last column, counted from 1, in which a cell of an .xlsx holds anything but a format.
 
     Args:
         sheet: its index among the workbook's tabs.
+    Returns:
+        None where a cell names no place, so that only a parser could tell.
     """
-    last = b"A"
+    last = b""
     with ZipFile(path) as archive, archive.open(_sheet_part(archive, sheet)) as source:
         tail = b""
         while chunk := source.read(_CHUNK):
             text = tail + chunk
-            last = max(last, max(_CELL.findall(text), key=_order, default=last), key=_order)
+            for attributes in _CELL.findall(text):
+                place = _PLACE.search(attributes)
+                if place is None:
+                    return None
+                last = max(last, place[1], key=_order)
             tail = text[text.rfind(b"<") :]
-    column = 0
-    for letter in last:
-        column = column * 26 + letter - ord("A") + 1
-    return column
+    return reduce(lambda column, letter: column * 26 + letter - ord("A") + 1, last, 0) or None
 
 
 def _order(letters: bytes) -> tuple[int, bytes]:

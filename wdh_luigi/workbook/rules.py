@@ -159,7 +159,7 @@ def as_damaged(shown: str, sheet: str | None = None) -> Iterator[None]:
     except (WdhError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except MemoryError as error:
-        mend = "split the workbook, or give it more memory"
+        mend = "split the workbook, or set WDH_READ_MEMORY_MB higher"
         raise WorkbookError(shown, "needs more memory than it may take", mend, sheet=sheet) from error
     except BaseException as error:  # a panic of a Rust reader (pyo3 PanicException) is no Exception
         what = f"damaged ({_reason(error)})"

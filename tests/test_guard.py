@@ -101,13 +101,13 @@ def test_an_error_comes_back_with_its_parts() -> None:
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        (fail, "damaged (ValueError: first line)"),
-        (leave, "damaged (SystemExit: 4)"),
+        (fail, "cannot be read (ValueError: first line)"),
+        (leave, "cannot be read (SystemExit: 4)"),
         (leave_at_once, "damaged (reading it crashed, exit code 3)"),
         (abort, "damaged (reading it crashed, SIGABRT: thread '<unnamed>' panicked at cell.rs:7)"),
         (abort_without_memory, "needs more memory than it may take"),
         (be_killed, "needs more memory than it may take"),
-        (return_function, "damaged (AttributeError"),
+        (return_function, "cannot be read (AttributeError"),
     ],
 )
 def test_any_end_is_one_line_about_the_workbook(job: Callable[[], object], message: str) -> None:
@@ -129,7 +129,9 @@ def test_memory_is_limited() -> None:
 def test_time_is_limited() -> None:
     """A workbook that hangs the reader must not hang the run."""
     started = time.monotonic()
-    with pytest.raises(WorkbookError, match=r"^a.xlsx: not read within 0.2 s; split the workbook, or set WDH_READ_SECONDS higher$"):
+    with pytest.raises(
+        WorkbookError, match=r"^a.xlsx: not read within 0.2 s; split the workbook, or set WDH_READ_SECONDS higher$"
+    ):
         guard.run(sleep, shown="a.xlsx", seconds=0.2)
     assert time.monotonic() - started < 5
 

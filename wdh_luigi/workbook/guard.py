@@ -84,7 +84,8 @@ def run(
         os.close(stderr_end)
         status = _end(child)
     if message is None:
-        raise WorkbookError(shown, f"not read within {seconds:,g} s", "split the workbook, or set WDH_READ_SECONDS higher")
+        mend = "split the workbook, or set WDH_READ_SECONDS higher"
+        raise WorkbookError(shown, f"not read within {seconds:,g} s", mend)
     result: _Result = _unpack(message, status, stderr, shown)
     return result
 
@@ -136,7 +137,9 @@ def _unpack(message: bytes, status: int, stderr: str, shown: str) -> Any:
         raise _too_much_memory(shown)
     name, first_line, trace = content
     _log.debug("%s: %s", shown, trace)
-    raise WorkbookError(shown, f"damaged ({name}: {first_line})" if first_line else f"damaged ({name})", _RESAVE)
+    # Not of a reader, which calls its own errors damage: more likely ours than the workbook's.
+    what = f"cannot be read ({name}: {first_line})" if first_line else f"cannot be read ({name})"
+    raise WorkbookError(shown, what, "open it in Excel and save it again; if that does not help, report it")
 
 
 def _crash(status: int, stderr: str, shown: str) -> WorkbookError:
@@ -153,7 +156,8 @@ def _crash(status: int, stderr: str, shown: str) -> WorkbookError:
 
 
 def _too_much_memory(shown: str) -> WorkbookError:
-    return WorkbookError(shown, "needs more memory than it may take", "split the workbook, or set WDH_READ_MEMORY_MB higher")
+    mend = "split the workbook, or set WDH_READ_MEMORY_MB higher"
+    return WorkbookError(shown, "needs more memory than it may take", mend)
 
 
 def _be_child(

@@ -152,9 +152,9 @@ def to_code(cell: Cell, longest: int) -> str | None:
         return None
     text = normal(cell) if isinstance(cell, str) else _code_digits(cell)
     code = normal(re.sub(r"[-_\s]", "", text.translate(_MINUS)).upper())  # upper case may need composing again
-    for char in code if not code.isalnum() else "":
-        if not (char == "." or unicodedata.category(char)[0] in "LN" or _is_mark(char)):
-            raise ValueError(f"not a code: {char!r} is no letter, digit or dot")
+    strange = "" if code.isalnum() else next((char for char in code if not _is_of_codes(char)), "")
+    if strange:
+        raise ValueError(f"not a code: {strange!r} is no letter, digit or dot")
     if not code.strip("."):
         raise ValueError("not a code: no letter or digit")
     if len(code) > longest:
@@ -276,9 +276,10 @@ def _rounded(number: Decimal, places: int) -> Decimal:
     return rounded.copy_abs() if rounded.is_zero() else rounded
 
 
-def _is_mark(char: str) -> bool:
-    """Tell whether a character belongs to the letter before it, as vowels do in some scripts."""
-    return unicodedata.category(char) in ("Mn", "Mc") and not _SELECTORS.match(char)
+def _is_of_codes(char: str) -> bool:
+    """Tell whether a code may hold a character; marks belong to the letter before them, as vowels in some scripts."""
+    kind = unicodedata.category(char)
+    return char == "." or kind[0] in "LN" or (kind in ("Mn", "Mc") and not _SELECTORS.match(char))
 
 
 def _code_digits(cell: Cell) -> str:

@@ -1,0 +1,119 @@
+"""
+The rejects as a workbook: the sheet's own title and headings, the rejected rows as they came, and what is wrong.
+
+Corrected and put into the inbox, it loads like any workbook. Bad cells are filled and carry the reason as a comment;
+two columns are added behind the sheet's own: 原因 (reason) and 原行号 (row in the original).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, BinaryIO
+
+from openpyxl import Workbook
+from openpyxl.cell import WriteOnlyCell
+from openpyxl.comments import Comment
+from openpyxl.styles import Font, PatternFill
+from openpyxl.utils.cell import column_index_from_string, coordinate_from_string
+
+from wdh_luigi.cells import NEVER_COMPUTED, Cell, ErrorCell, NumberCell
+
+REASON, ORIGINAL_ROW = "原因", "原行号"
+_BAD = PatternFill("solid", start_color="FFFFC7CE")
+_HEADING = Font(bold=True)
+_AUTHOR = "wdh_luigi"
+_LONGEST_TITLE = 31  # characters of a sheet's name that Excel takes
+_NO_TITLE = str.maketrans(dict.fromkeys(r"\/*?:[]", "_"))
+_ILLEGAL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")
+
+Row = tuple[int, list[Cell]]
+
+
+def by_row(rejects: Iterable[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
+    """Gather the rejects of each row."""
+    rows: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for reject in rejects:
+        rows[reject["row"]].append(reject)
+    return dict(rows)
+
+
+def write(
+    file: BinaryIO,
+    sheet: str,
+    titles: Sequence[Sequence[Cell]],
+    headings: Sequence[Cell],
+    rows: Iterable[Row],
+    rejects: Mapping[int, Sequence[Mapping[str, Any]]],
+) -> None:
+    """
+    Write the workbook, in memory that grows with the rejected rows alone.
+
+    Args:
+        titles: the rows above the headings.
+        headings: the heading row; of a heading of several rows what they say together.
+        rows: all data rows as read; those without a reject are left out.
+        rejects: row number -> its rejects.
+    """
+    book = Workbook(write_only=True)
+    tab = book.create_sheet(sheet.translate(_NO_TITLE)[:_LONGEST_TITLE] or None)
+    width = len(headings)
+    for title in titles:
+        tab.append([_cell(tab, cell) for cell in title])
+    tab.append([_heading(tab, cell) for cell in (*headings, REASON, ORIGINAL_ROW)])
+    for number, cells in rows:
+        if number in rejects:
+            tab.append(_rejected(tab, number, cells, width, rejects[number]))
+    book.save(file)
+
+
+def _rejected(
+    tab: Any, number: int, cells: Sequence[Cell], width: int, found: Sequence[Mapping[str, Any]]
+) -> list[Any]:
+    """Return a rejected row's cells; what stands right of the headings is nobody's, and left out."""
+    row = [_cell(tab, cell) for cell in (*cells[:width], *[None] * (width - len(cells)))]
+    for reject in found:
+        if reject["cell"]:
+            letters, _ = coordinate_from_string(reject["cell"])
+            bad = row[column_index_from_string(letters) - 1]
+            bad.fill = _BAD
+            bad.comment = Comment(_legal(reject["reason"]), _AUTHOR)
+    reasons = "; ".join(" ".join(filter(None, (one["cell"], one["heading"], one["reason"]))) for one in found)
+    return [*row, _cell(tab, reasons), _cell(tab, number)]
+
+
+def _heading(tab: Any, cell: Cell) -> Any:
+    heading = _cell(tab, cell)
+    heading.font = _HEADING
+    return heading
+
+
+def _cell(tab: Any, cell: Cell) -> Any:
+    """Write a cell as it came; text stays text, whatever formula it looks like."""
+    if isinstance(cell, ErrorCell):
+        return _error(tab, cell)
+    if isinstance(cell, NumberCell):
+        made = WriteOnlyCell(tab, cell.value)
+        made.number_format = cell.format
+        return made
+    if isinstance(cell, str):
+        made = WriteOnlyCell(tab, None)
+        made.value = _legal(cell)
+        made.data_type = "s"
+        made.quotePrefix = made.value.startswith(("=", "+", "-", "@"))
+        return made
+    plain: Any = cell
+    return WriteOnlyCell(tab, plain)
+
+
+def _error(tab: Any, cell: ErrorCell) -> Any:
+    """Write an Excel error as one; a formula never computed and an unclear merge are left for the sender to fill."""
+    made = WriteOnlyCell(tab, None)
+    if cell.code.startswith("#") and cell.code != NEVER_COMPUTED:
+        made.value, made.data_type = cell.code, "e"
+    return made
+
+
+def _legal(text: str) -> str:
+    """Replace the characters that XML cannot hold."""
+    return text.translate(_ILLEGAL)[:32_767]

@@ -308,10 +308,12 @@ def test_a_rejected_rows_rate_counts_for_the_column() -> None:
 
 def test_what_was_guessed_is_told() -> None:
     """A reader of the summary must be able to see a wrong guess."""
-    guessed = Sorted([GOOD, [2024, 11, "P2", "6", -0.2, 1, 1]]).rates.guessed
-    assert guessed == ["收益率: bare numbers are ratios, guessed by size (smallest 0.055 in E2, largest -0.2 in E3)"]
-    assert Sorted([GOOD], rate_unit="percent").rates.guessed == []
-    assert Sorted([[*GOOD[:4], "5%"]]).rates.guessed == []
+    guessed = Sorted([GOOD, [2024, 11, "P2", "6", -0.2, 1, 1]]).rates.guessed.values()
+    assert list(guessed) == [
+        "收益率: bare numbers are ratios, guessed by size (smallest 0.055 in E2, largest -0.2 in E3)"
+    ]
+    assert Sorted([GOOD], rate_unit="percent").rates.guessed == {}
+    assert Sorted([[*GOOD[:4], "5%"]]).rates.guessed == {}
 
 
 def test_a_reader_without_formats_may_not_guess() -> None:

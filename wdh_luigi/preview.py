@@ -167,7 +167,7 @@ def _write_rows(
     sorting = validate.Validation(domain, profile, config, reading, rejects.append)
     records = [record for record in list(sorting.accepted(rows)) if record["row"] not in sorting.outcome.conflicts]
     outcome = sorting.outcome
-    for line in rates.guessed:
+    for line in rates.guessed.values():
         _line(out, f"  {line}")
     counts = {"read": outcome.read, "accepted": outcome.accepted, "rejected": outcome.rejected}
     counts |= {"duplicate": outcome.duplicate, "skipped": profile.rows_skipped}

@@ -8,7 +8,7 @@ two columns are added behind the sheet's own: 原因 (reason) and 原行号 (row
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from openpyxl import Workbook
@@ -17,7 +17,7 @@ from openpyxl.comments import Comment
 from openpyxl.styles import Font, PatternFill
 from openpyxl.utils.cell import column_index_from_string, coordinate_from_string
 
-from wdh_luigi.cells import NEVER_COMPUTED, Cell, ErrorCell, NumberCell
+from wdh_luigi.cells import Cell, ErrorCell, NumberCell
 
 REASON, ORIGINAL_ROW = "原因", "原行号"
 _BAD = PatternFill("solid", start_color="FFFFC7CE")
@@ -42,9 +42,10 @@ def write(
     file: BinaryIO,
     sheet: str,
     titles: Sequence[Sequence[Cell]],
-    headings: Sequence[Cell],
+    headings: Sequence[str],
     rows: Iterable[Row],
     rejects: Mapping[int, Sequence[Mapping[str, Any]]],
+    ratios: Collection[int],
 ) -> None:
     """
     Write the workbook, in memory that grows with the rejected rows alone.
@@ -54,6 +55,8 @@ def write(
         headings: the heading row; of a heading of several rows what they say together.
         rows: all data rows as read; those without a reject are left out.
         rejects: row number -> its rejects.
+        ratios: columns, from 0, whose bare numbers are shown as percentages: that they are ratios was seen from all
+            the rows together, and could not be from these few.
     """
     book = Workbook(write_only=True)
     tab = book.create_sheet(sheet.translate(_NO_TITLE)[:_LONGEST_TITLE] or None)
@@ -63,22 +66,29 @@ def write(
     tab.append([_heading(tab, cell) for cell in (*headings, REASON, ORIGINAL_ROW)])
     for number, cells in rows:
         if number in rejects:
-            tab.append(_rejected(tab, number, cells, width, rejects[number]))
+            shown = [_as_ratio(cell) if at in ratios else cell for at, cell in enumerate(cells[:width])]
+            tab.append(_rejected(tab, number, shown, width, rejects[number]))
     book.save(file)
+
+
+def _as_ratio(cell: Cell) -> Cell:
+    if isinstance(cell, (int, float)) and not isinstance(cell, bool):
+        return NumberCell(cell, "0.00####%")
+    return cell
 
 
 def _rejected(
     tab: Any, number: int, cells: Sequence[Cell], width: int, found: Sequence[Mapping[str, Any]]
 ) -> list[Any]:
     """Return a rejected row's cells; what stands right of the headings is nobody's, and left out."""
-    row = [_cell(tab, cell) for cell in (*cells[:width], *[None] * (width - len(cells)))]
+    row = [_cell(tab, cell) for cell in (*cells, *[None] * (width - len(cells)))]
     for reject in found:
         if reject["cell"]:
             letters, _ = coordinate_from_string(reject["cell"])
             bad = row[column_index_from_string(letters) - 1]
             bad.fill = _BAD
             bad.comment = Comment(_legal(reject["reason"]), _AUTHOR)
-    reasons = "; ".join(" ".join(filter(None, (one["cell"], one["heading"], one["reason"]))) for one in found)
+    reasons = "; ".join(" ".join(filter(None, (one["heading"], one["reason"]))) for one in found)
     return [*row, _cell(tab, reasons), _cell(tab, number)]
 
 
@@ -107,9 +117,11 @@ def _cell(tab: Any, cell: Cell) -> Any:
 
 
 def _error(tab: Any, cell: ErrorCell) -> Any:
-    """Write an Excel error as one; a formula never computed and an unclear merge are left for the sender to fill."""
+    """Write an Excel error as one, a figure of several cells as its text, and no formula: it was never computed."""
+    if cell.typed:
+        return _cell(tab, cell.typed)
     made = WriteOnlyCell(tab, None)
-    if cell.code.startswith("#") and cell.code != NEVER_COMPUTED:
+    if cell.code.startswith("#"):
         made.value, made.data_type = cell.code, "e"
     return made
 

@@ -134,8 +134,8 @@ def _lines(one: FileSummary) -> list[str]:
     if one.plan and one.status != "unchanged":
         lines.append(f"table {one.table}, {one.mode}, plan: {one.plan}")
     lines += one.notes
-    if one.rejects:
-        lines.append(f"rejects: {one.rejects}")
+    if one.rejects_workbook:
+        lines.append(f"rejects to correct: {one.rejects_workbook}")
     return lines
 
 

@@ -230,11 +230,12 @@ class Run:
 def _add_outcome(summary: FileSummary, one: Steps) -> None:
     """Add what is known of the rows; of a failed workbook perhaps nothing, or the rejects alone."""
     if not one.outcome_path.exists():
-        if one.rejects_path.exists():  # so many that the workbook failed
-            summary.rejects = str(one.rejects_path)
+        if one.rejects_workbook_path.exists():  # so many that the workbook failed
+            summary.rejects, summary.rejects_workbook = str(one.rejects_path), str(one.rejects_workbook_path)
         return
     outcome = one.outcome()
-    summary.rejects = str(one.rejects_path) if outcome["rows_rejected"] else None
+    if outcome["rows_rejected"]:
+        summary.rejects, summary.rejects_workbook = str(one.rejects_path), str(one.rejects_workbook_path)
     for name in ("sheet", "rows_read", "rows_accepted", "rows_rejected", "rows_duplicate", "rows_skipped"):
         setattr(summary, name, outcome[name])
     summary.notes = [*outcome["guessed"], *outcome["examples"]]

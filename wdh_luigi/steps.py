@@ -14,10 +14,10 @@ from dataclasses import asdict
 from datetime import date
 from decimal import Decimal
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from wdh_luigi import cells, domains, plan, targets, validate, workbook
+from wdh_luigi import cells, domains, plan, rejects, targets, validate, workbook
 from wdh_luigi.config import DomainConfig, load_settings
 from wdh_luigi.discover import Candidate, Snapshot
 from wdh_luigi.errors import ConfigError, WorkbookError
@@ -94,6 +94,12 @@ class Steps:
         return self._folder / "process" / f"{self.process_key}.rejects.json"
 
     @property
+    def rejects_workbook_path(self) -> Path:
+        """Return where the rejects workbook is, under the workbook's own name: corrected, it is put into the inbox."""
+        name = PurePosixPath(self.file.path).stem.encode()[:200].decode(errors="ignore")
+        return self._folder / "rejects" / self.process_key[:12] / f"{name}.xlsx"
+
+    @property
     def outcome_path(self) -> Path:
         """Return where the account of the rows is; written last."""
         return self._folder / "process" / f"{self.process_key}.json"
@@ -168,16 +174,16 @@ class Steps:
         rates = validate.rates(profile, config, self.domain, shown)
         reading = validate.reading(profile, config, self.domain, self.file.month, date.today())
         with targets.atomic_write(self.rejects_path) as rejects_file:
-            rejects = targets.RowWriter(rejects_file)
+            rejected = targets.RowWriter(rejects_file)
             sorting = validate.Validation(
-                self.domain, profile, config, validate.with_rates(reading, rates), rejects.write
+                self.domain, profile, config, validate.with_rates(reading, rates), rejected.write
             )
             with targets.atomic_write(self.accepted_path) as accepted_file:
                 accepted = targets.RowWriter(accepted_file)
                 for record in sorting.accepted(_rows(self.rows_path)):
                     accepted.write(record)
                 accepted.close()
-            rejects.close()
+            rejected.close()
         outcome = sorting.outcome
         if outcome.conflicts:
             self._leave_out(outcome.conflicts)
@@ -185,6 +191,8 @@ class Steps:
         assert count == outcome.accepted, f"{count} records written, {outcome.accepted} counted"
         assert outcome.read == outcome.accepted + outcome.rejected + outcome.duplicate, outcome
         assert outcome.read == profile.rows_read, f"{outcome.read} rows sorted, {profile.rows_read} read"
+        if outcome.rejected:
+            self._write_rejects_workbook(profile, rates)
         validate.check_ratio(outcome, config, shown, profile.sheet, str(self.rejects_path))
         validate.check_period(outcome, reading, shown, profile.sheet)
         account = {
@@ -197,11 +205,23 @@ class Steps:
             "rows_with_warnings": outcome.warnings,
             "duplicates": outcome.duplicates,
             "digest": digest,
-            "guessed": rates.guessed,
+            "guessed": list(rates.guessed.values()),
             "examples": validate.examples(outcome),
         }
         targets.write_json(self.outcome_path, account)
         return account
+
+    def _write_rejects_workbook(self, profile: Profile, rates: validate.Rates) -> None:
+        """Write the rejected rows as a workbook; what was guessed from all rows is said in its headings and formats."""
+        found = profile.headings
+        texts = list(found.row_texts)
+        for name in rates.percent & rates.guessed.keys():
+            texts[found.columns[name]] += "(%)"
+        ratios = [found.columns[name] for name in rates.guessed.keys() - rates.percent]
+        titles = [row for number, row in profile.top if number < found.first_row]
+        by_row = rejects.by_row(targets.read_rows(self.rejects_path))
+        with targets.atomic_write(self.rejects_workbook_path) as file:
+            rejects.write(file, profile.sheet, titles, texts, _rows(self.rows_path), by_row, ratios)
 
     def _leave_out(self, conflicts: set[int]) -> None:
         """Write the accepted records again without those that a later row contradicted."""
@@ -305,7 +325,7 @@ def _profile(document: dict[str, Any]) -> Profile:
 _PACKAGE = Path(__file__).parent
 _CODE = {
     "workbook": ("workbook", "cells.py", "spellings.py", "schema.py"),
-    "validate": ("validate.py", "schema.py", "spellings.py", "cells.py", "steps.py"),
+    "validate": ("validate.py", "rejects.py", "schema.py", "spellings.py", "cells.py", "steps.py"),
     "plan": ("plan.py",),
 }
 

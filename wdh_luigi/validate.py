@@ -33,10 +33,10 @@ Problem = tuple[str, str, str]  # field, the sheet's column (one of Domain.sheet
 
 @dataclass
 class Rates:
-    """What the bare numbers of a workbook's rate columns mean; what was guessed, for the summary."""
+    """What the bare numbers of a workbook's rate columns mean; for those that were guessed, by what."""
 
     percent: frozenset[str]
-    guessed: list[str] = field(default_factory=list)
+    guessed: dict[str, str] = field(default_factory=dict)
 
 
 class Clean:
@@ -162,7 +162,7 @@ def rates(profile: Profile, config: DomainConfig, domain: Domain, shown: str) ->
     Raises:
         WorkbookError: the column's numbers can be either; names a cell of each kind.
     """
-    percent, guesses = set(), []
+    percent, guesses = set(), {}
     for name, column in domain.sheet_columns.items():
         if column.unit != "rate" or name not in profile.headings.columns:
             continue
@@ -176,7 +176,7 @@ def rates(profile: Profile, config: DomainConfig, domain: Domain, shown: str) ->
             percent.add(name)
         if guessed:
             meaning = "percent points" if means_percent else "ratios"
-            guesses.append(f"{column.word}: bare numbers are {meaning}, guessed by size ({guessed})")
+            guesses[name] = f"{column.word}: bare numbers are {meaning}, guessed by size ({guessed})"
     return Rates(frozenset(percent), guesses)
 
 

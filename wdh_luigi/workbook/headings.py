@@ -26,6 +26,8 @@ class Headings:
         units: field -> the unit in its heading, or "".
         line_unit: the unit in a line above the headings, or "".
         ignored: headings that are no field's.
+        first_row: the heading row; of a heading of several rows the first.
+        row_texts: every cell of the heading row; of a heading of several rows what they say together.
     """
 
     row: int
@@ -34,6 +36,8 @@ class Headings:
     units: dict[str, str]
     line_unit: str = ""
     ignored: list[str] = field(default_factory=list)
+    first_row: int = 0
+    row_texts: list[str] = field(default_factory=list)
 
 
 class MissingHeadings(WorkbookError):
@@ -134,7 +138,9 @@ def _headings(block: Sequence[Row], above: Sequence[Row], domain: Domain, shown:
     _refuse_unclear(block, set(columns), domain, shown, sheet)
     texts = {name: spellings.shown(cells[at]) for name, at in columns.items()}
     bare = any(domain.sheet_columns[name].unit == "money" and not unit for name, unit in units.items())
-    return Headings(number, columns, texts, units, _line_unit(above, shown, sheet) if bare else "", ignored)
+    line_unit = _line_unit(above, shown, sheet) if bare else ""
+    row_texts = [spellings.shown(cell) for cell in cells]
+    return Headings(number, columns, texts, units, line_unit, ignored, block[0][0], row_texts)
 
 
 def _refuse_unclear(block: Sequence[Row], found: set[str], domain: Domain, shown: str, sheet: str) -> None:

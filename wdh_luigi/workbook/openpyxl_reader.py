@@ -2,8 +2,8 @@
 Read .xlsx and .xlsm with openpyxl: slow, but well kept; the referee of the fast reader.
 
 openpyxl's full mode keeps every cell in memory (3 GiB for a million rows of 7) and fails over charts, pivots and
-comments that nobody asked for; its read-only mode believes a wrong ``<dimension>`` and knows no merges. Both modes read cells
-with one parser, which is used here alone: rows stream, and only what makes a cell is read.
+comments that nobody asked for; its read-only mode believes a wrong ``<dimension>`` and knows no merges. Both modes
+read cells with one parser, which is used here alone: rows stream, and only what makes a cell is read.
 """
 
 from __future__ import annotations

@@ -1,0 +1,147 @@
+"""The rejects workbook: whoever sent the bad cells can mend them there, and what is mended loads."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+from job import HEADINGS, NAME, Job, workbook
+from openpyxl.worksheet.worksheet import Worksheet
+
+GOOD = [2024, 11, "P1", "600001", 0.055, 1.05, 100]
+
+
+@pytest.fixture
+def job(tmp_path: Path, database: str) -> Job:
+    made = Job(tmp_path, database)
+    made.configure(max_reject_ratio=1)
+    return made
+
+
+def rejects_workbook(job: Job) -> tuple[openpyxl.Workbook, Worksheet]:
+    book = openpyxl.load_workbook(job.file()["rejects_workbook"])
+    sheet = book.active
+    assert isinstance(sheet, Worksheet)
+    return book, sheet
+
+
+def texts(sheet: Worksheet) -> list[list[Any]]:
+    return [list(row) for row in sheet.iter_rows(values_only=True)]
+
+
+def test_it_holds_the_sheets_own_headings_and_the_rejected_rows(job: Job) -> None:
+    """Title, headings, rows and unmapped columns as they came; the reason and the original row in two columns more."""
+    path = job.inbox / NAME
+    rows = [[*GOOD, "好"], [2024, 13, "P2", 6, "abc", 1, "12,34", "注"], [*GOOD[:2], "P3", *GOOD[3:]]]
+    workbook(path, [[*HEADINGS, "备注"], *rows], headings=["二〇二四年受托业绩"])
+    job.load()
+    _, sheet = rejects_workbook(job)
+    assert sheet.title == "业绩"
+    reason = "月 no month 13; 收益率 not a number or percentage; 规模 not a number or amount"
+    assert texts(sheet) == [
+        ["二〇二四年受托业绩", *[None] * 9],
+        [*HEADINGS, "备注", "原因", "原行号"],
+        [2024, 13, "P2", 6, "abc", 1, "12,34", "注", reason, 4],
+    ]
+    bad = {cell.coordinate: cell.comment.text for row in sheet.iter_rows() for cell in row if cell.comment}
+    assert bad == {"B3": "no month 13", "E3": "not a number or percentage", "G3": "not a number or amount"}
+    assert {cell.coordinate for row in sheet.iter_rows() for cell in row if cell.fill.fill_type} == set(bad)
+
+
+@pytest.mark.parametrize("text", ["=SUM(A1)", "+x", "-x", "@x", "=cmd|' /C calc'!A0"])
+def test_a_text_is_no_formula_whatever_it_looks_like(job: Job, text: str) -> None:
+    """Somebody opens it in Excel: what an outsider typed must not be computed there."""
+    path = workbook(job.inbox / NAME, [])
+    book = openpyxl.load_workbook(path)
+    sheet = book.active
+    assert isinstance(sheet, Worksheet)
+    sheet.append([2024, 11, "P1", 6, "abc", 1, 1])
+    cell = sheet["E2"]
+    cell.value, cell.data_type = text, "s"
+    book.save(path)
+    job.run()
+    _, sheet = rejects_workbook(job)
+    assert (sheet["E2"].value, sheet["E2"].data_type) == (text, "s")
+
+
+def test_corrected_and_put_into_the_inbox_it_loads(job: Job) -> None:
+    """Afterwards the table is as if the original had been right, with the merged and guessed as they were meant."""
+    path = job.inbox / NAME
+    workbook(
+        path,
+        [
+            ["单位：万元"],
+            HEADINGS,
+            GOOD,
+            [None, None, "P2", "600001", 0.06, 1.06, "12,34"],
+            [None, None, "P3", "600001", "abc", 1.07, 300],
+            [2024, 11, "P4", "600001", 0.29, 0, 300],
+        ],
+        headings=["受托业绩"],
+    )
+    book = openpyxl.load_workbook(path)
+    sheet = book.active
+    assert isinstance(sheet, Worksheet)
+    sheet.merge_cells("A4:A6")
+    sheet.merge_cells("B4:B6")
+    book.save(path)
+    job.load()
+    assert [row[1] for row in job.table()] == ["P1"]
+    book, sheet = rejects_workbook(job)
+    assert [row[-1] for row in texts(sheet)[3:]] == [5, 6, 7]
+    sheet["G4"], sheet["E5"], sheet["F6"] = 12.34, "5.5%", 1.1
+    (job.inbox / "V2").mkdir()
+    book.save(job.inbox / "V2" / Path(job.file()["rejects_workbook"]).name)
+    job.load()
+    november, plans = date(2024, 11, 1), ("0.055 1.05 100", "0.06 1.06 12.34", "0.055 1.07 300", "0.29 1.1 300")
+    assert job.table() == [
+        (november, f"P{at}", "600001", Decimal(rate), Decimal(value), Decimal(scale) * 10_000)
+        for at, (rate, value, scale) in enumerate((plan.split() for plan in plans), 1)
+    ]
+    assert job.file()["rows_rejected"] == 0
+
+
+@pytest.mark.parametrize(("rates", "corrected"), [([0.01, 0.2], 0.015), ([1.5, 20.0], 15.0)])
+def test_what_was_guessed_from_all_rows_stays_so(job: Job, rates: list[float], corrected: float) -> None:
+    """Few rows alone could be guessed otherwise: the workbook says what its numbers are."""
+    rows = [[2024, 11, f"P{at}", "6", rate, 1, 1] for at, rate in enumerate(rates)]
+    workbook(job.inbox / NAME, [*rows, [2024, 11, "P9", "6", rates[0], "abc", 1], [2024, 11, "P8", "6", "x", 1, 1]])
+    job.load()
+    book, sheet = rejects_workbook(job)
+    sheet["F2"], sheet["E3"] = 1, corrected
+    (job.inbox / "V2").mkdir()
+    book.save(job.inbox / "V2" / NAME)
+    job.load()
+    unit = 1 if rates[1] < 1 else 100
+    found = {row[1]: row[3] for row in job.table()}
+    assert found["P9"] == Decimal(str(rates[0])) / unit
+    assert found["P8"] == Decimal(str(corrected)) / unit
+
+
+def test_a_failed_workbook_has_its_rejects_too(job: Job) -> None:
+    """Over max_reject_ratio nothing is loaded, and the sender needs the list all the more."""
+    job.configure(max_reject_ratio=0.1)
+    workbook(job.inbox / NAME, [GOOD, [2024, 11, "P2", 6, "abc", 1, 1]])
+    assert job.run().returncode == 30
+    _, sheet = rejects_workbook(job)
+    assert texts(sheet)[1][2] == "P2"
+
+
+def test_errors_and_unprintable_text_survive(job: Job) -> None:
+    """An Excel error stays one; what XML cannot hold is replaced, not dropped with its row."""
+    workbook(job.inbox / NAME, [["#N/A", 11, "P2", 6, "a_x0001_b", 1, "#DIV/0!"], GOOD])
+    job.load()
+    _, sheet = rejects_workbook(job)
+    assert [(sheet[name].value, sheet[name].data_type) for name in ("A2", "G2")] == [("#N/A", "e"), ("#DIV/0!", "e")]
+    assert sheet["E2"].value == "a\ufffdb"
+
+
+def test_without_rejects_there_is_none(job: Job) -> None:
+    """Nothing to mend, nothing to send."""
+    workbook(job.inbox / NAME, [GOOD])
+    job.load()
+    assert (job.file()["rejects"], job.file()["rejects_workbook"]) == (None, None)

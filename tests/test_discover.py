@@ -529,3 +529,19 @@ def test_hashes_are_kept_once_the_file_has_settled_and_never_of_one_that_changes
         OCTOBER: digest(settled),
         NOVEMBER: digest(growing),
     }
+
+
+@pytest.mark.parametrize("folder", ["2024年11月", "2024-11/V1", "2024年10月/2024年11月", "十月", "V2", "20241"])
+def test_a_folder_of_another_period_is_warned_of(inbox: Path, folder: str) -> None:
+    """A workbook in the wrong month's folder may be misnamed: its name counts, and somebody should look."""
+    put(inbox, f"{folder}/{NOVEMBER}")
+    (file,) = frozen(inbox).chosen
+    assert file.warning == "is of 2024-11 by its name, and in a folder of 2024-10"
+
+
+@pytest.mark.parametrize("folder", ["2024年11月", "2024-11/V1", "2024年10月/2024年11月", "十月", "V2", "20241", "2024"])
+def test_a_folder_of_its_own_period_or_of_none_is_not(inbox: Path, folder: str) -> None:
+    """A warning that comes for nothing is read by nobody."""
+    put(inbox, f"{folder}/{NOVEMBER}")
+    (file,) = frozen(inbox).chosen
+    assert file.warning == ""

@@ -23,6 +23,8 @@ from wdh_luigi.errors import DiscoveryError, one_line
 from wdh_luigi.targets import digest_of, file_digest
 
 _NEAREST = 5  # names in an error; the receipt holds them all
+# A folder of one month: 2024年11月, 2024-11, 2024_11, 2024.11, 202411.
+_PERIOD_FOLDER = re.compile(r"(?P<year>20\d{2})(?:\s*年\s*|[-_. ]|(?=\d{2}$))(?P<month>1[0-2]|0?[1-9])(?:\s*月)?")
 _RACY_SECONDS = 2.0  # a file changed so lately may change again without a new time: its hash is not kept
 
 
@@ -38,6 +40,7 @@ class Candidate(BaseModel):
         sha256: of its bytes, or "" where it was not hashed.
         chosen: whether this run takes it.
         reason: why it was not chosen, or why its bytes could not be read.
+        warning: what is doubtful about its place.
     """
 
     path: str
@@ -49,6 +52,7 @@ class Candidate(BaseModel):
     sha256: str = ""
     chosen: bool = False
     reason: str = ""
+    warning: str = ""
 
     @property
     def month(self) -> date | None:
@@ -243,6 +247,16 @@ def _date(file: Candidate, found: re.Match[str]) -> None:
             file.reason = f"its name gives year {year} and month {month}, which is no month"
             return
         file.period = first.isoformat()[:7]
+        file.warning = _misplaced(file)
+
+
+def _misplaced(file: Candidate) -> str:
+    """Warn of a workbook in a folder that is named by another period."""
+    for folder in reversed(PurePosixPath(file.path).parts[:-1]):
+        if found := _PERIOD_FOLDER.fullmatch(_nfc(folder)):
+            named = f"{found['year']}-{int(found['month']):02}"
+            return "" if named == file.period else f"is of {file.period} by its name, and in a folder of {named}"
+    return ""
 
 
 def month_of(name: str, pattern: str) -> date | None:

@@ -190,6 +190,7 @@ class Run:
             table=one.config.table,
             mode=one.config.mode,
         )
+        summary.notes = [f"warning: {file.warning}"] if file.warning else []
         _add_outcome(summary, one)
         if not before and not self._is_complete(one):
             summary.status, summary.error = "failed", self._error(one)
@@ -238,6 +239,6 @@ def _add_outcome(summary: FileSummary, one: Steps) -> None:
         summary.rejects, summary.rejects_workbook = str(one.rejects_path), str(one.rejects_workbook_path)
     for name in ("sheet", "rows_read", "rows_accepted", "rows_rejected", "rows_duplicate", "rows_skipped"):
         setattr(summary, name, outcome[name])
-    summary.notes = [*outcome["guessed"], *outcome["examples"]]
+    summary.notes += [*outcome["guessed"], *outcome["examples"]]
     if warned := outcome["rows_with_warnings"]:
         summary.notes.append(f"{warned} rows with warnings, kept in validation_warnings")

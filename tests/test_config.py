@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from psycopg2.extensions import parse_dsn
 
 from wdh_luigi.config import (
     DataSources,
@@ -445,6 +446,28 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
         ConfigError, match=r"^WDH_DATABASE_URI: not set, and --plan-only false loads a database; set it"
     ):
         empty.warehouse_uri()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://",
+        "postgresql:///db",
+        "postgres://user:p%40ss:word@host:5432/db?sslmode=require&application_name=a@b",
+        "postgresql://u@[::1]:5433/db",
+        "postgresql://u:p@h1:1,h2,[::1]:3/db",
+        "postgresql://%2Fvar%2Frun/db",
+        "postgresql:///db?host=/tmp/socket&port=5433",
+        "host=/tmp dbname='a b' password=p@/",
+        "embedded",
+    ],
+)
+def test_every_uri_that_libpq_takes_is_taken(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What keeps a secret out of messages must not shut out a database."""
+    monkeypatch.setenv("WDH_DATABASE_URI", uri)
+    assert load_settings().warehouse_uri() == uri
+    if uri != "embedded":
+        parse_dsn(uri)
 
 
 def test_a_secret_is_in_no_text_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

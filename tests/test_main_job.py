@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -281,3 +282,53 @@ def test_several_workers_leave_the_same_table(job: Job) -> None:
     done = job.load("--period", "all", "--workers", "2")
     assert len(job.table()) == sum(file["rows_accepted"] for file in job.summary()["files"])
     assert done.stdout.count("summary: ") == 1, "one process tells the summary"
+
+
+def test_a_run_says_whether_its_plans_could_be_reviewed(job: Job) -> None:
+    """Four eyes: whoever reads the summary sees which plan nobody could have read before it ran."""
+    path = workbook(job.inbox / NAME, [ROW])
+    job.run()
+    job.load()
+    assert "reviewed: a plan-only run had written this plan" in job.file()["notes"]
+    workbook(path, [[*ROW[:4], 0.066, *ROW[5:]]])
+    job.load()
+    assert "not reviewed: no plan-only run before" in job.file()["notes"]
+    assert executed(job.run()) == ["Load"], "a plan-only run shows it from now on"
+    job.execute("TRUNCATE trustee_performance")
+    job.load()
+    assert "reviewed: a plan-only run had written this plan" in job.file()["notes"]
+
+
+def test_an_edited_plan_is_not_applied(job: Job) -> None:
+    """What runs is what was written: after a change of its bytes the load fails, and a plan made anew loads."""
+    workbook(job.inbox / NAME, [ROW])
+    job.run()
+    plan = Path(job.file()["plan"])
+    written = plan.read_bytes()
+    plan.write_bytes(written.replace(b"0.055000", b"0.550000"))
+    done = job.run("--plan-only", "false")
+    assert done.returncode == 30
+    assert "its bytes are not what was written; delete it and run again" in errors(done)[0]
+    assert job.query("SELECT to_regclass('trustee_performance')") == [(None,)]
+    plan.unlink()
+    job.load()
+    assert job.table() == [RECORD]
+    assert plan.read_bytes() == written
+
+
+def test_a_reviewed_plan_is_applied_later_and_elsewhere(job: Job, tmp_path: Path) -> None:
+    """wdh apply needs the plan and the database, and nothing of the run that wrote it; and never loads twice."""
+    workbook(job.inbox / NAME, [ROW])
+    job.run()
+    plan = tmp_path / "elsewhere.sql"
+    shutil.move(job.file()["plan"], plan)
+    shutil.rmtree(job.work)
+    command = [sys.executable, "-c", "from wdh_luigi.cli import main; main()", "apply", str(plan)]
+    once, twice = (subprocess.run(command, env=job.environment, capture_output=True, text=True) for _ in range(2))
+    assert (once.returncode, once.stderr) == (0, "")
+    assert once.stdout == f"{plan}: 0 deleted, 1 inserted (load 1)\n"
+    assert twice.returncode == 1
+    assert twice.stderr == f"error: {plan}: its place's newest load is this one already (load 1); nothing was done\n"
+    assert job.table() == [RECORD]
+    assert "every workbook is loaded already" in job.load().stdout, "as the database knows, with a new work directory"
+    assert job.query("SELECT count(*) FROM wdh_load") == [(1,)]

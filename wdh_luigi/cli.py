@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from wdh_luigi import config, discover, domains, embedded, preview, workbook
+from wdh_luigi import config, discover, domains, embedded, preview, warehouse, workbook
 from wdh_luigi.config import DomainConfig
-from wdh_luigi.errors import WdhError
+from wdh_luigi.errors import PlanError, WdhError
 from wdh_luigi.workbook import guard
 
 
@@ -51,6 +51,29 @@ def read(file: Path, sheet: str | None, head: int | None, as_json: bool, domain:
             month = discover.month_of(file.name, entry.pattern)
             reader = workbook.opener(entry.reader)
             run(preview.show_domain, file, reader, sheet, domains.get(domain), entry, month, out)
+
+
+@main.command()
+@click.argument("plans", type=click.Path(path_type=Path), nargs=-1, required=True)
+def apply(plans: tuple[Path, ...]) -> None:
+    """Apply reviewed plans, each in one transaction; also on another machine than the one that wrote them."""
+    connection = warehouse.connect(warehouse.uri_of(config.load_settings(), click.echo))
+    failed = 0
+    for path in plans:
+        try:
+            click.echo(_applied(path, warehouse.apply(connection, path)))
+        except WdhError as error:
+            click.echo(f"error: {error}", err=True)
+            failed += 1
+    sys.exit(1 if failed else 0)
+
+
+def _applied(path: Path, applied: warehouse.Applied) -> str:
+    receipt = applied.receipt
+    if not applied.loaded:
+        mend = "nothing was done"
+        raise PlanError(str(path), f"its place's newest load is this one already (load {receipt.load_id})", mend)
+    return f"{path}: {receipt.deleted} deleted, {receipt.inserted} inserted (load {receipt.load_id})"
 
 
 def _entry(domain: str) -> DomainConfig:

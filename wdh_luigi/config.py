@@ -26,6 +26,11 @@ from wdh_luigi.errors import ConfigError
 
 EMBEDDED = "embedded"
 
+# A URI as libpq takes it apart, with what makes the parts sure: an @ or / left in a password would move what follows
+# into the host, port or database, which messages name.
+_HOST = r"(?:\[[^][@/?]*\]|[^][@/?:,]*)(?::\d*)?"
+_URI = re.compile(rf"postgres(?:ql)?://(?:[^@/?]*@)?{_HOST}(?:,{_HOST})*(?:/[^@/?]*)?(?:\?.*)?")
+
 Mode = Literal["delete_insert", "append"]
 Select = Literal["latest_by_year_month", "latest_by_year_month_and_version", "latest_by_mtime"]
 RateUnit = Literal["auto", "ratio", "percent"]
@@ -50,7 +55,7 @@ class Settings(BaseSettings):
         Return the libpq URI to load into, or the word ``embedded``.
 
         Raises:
-            ConfigError: unset, or no text. There is no default: a variable lost in a cron job must not load a private
+            ConfigError: unset, or no URI. There is no default: a variable lost in a cron job must not load a private
                 database.
         """
         if self.database_uri is None:
@@ -60,8 +65,11 @@ class Settings(BaseSettings):
                 "set it to a PostgreSQL URI (postgresql://user@host/database), or to the word embedded",
             )
         uri = self.database_uri.get_secret_value()
-        if not uri.isprintable():  # bytes that are not UTF-8, which libpq would quote with what stands around them
+        if not uri.isprintable():
             raise ConfigError("WDH_DATABASE_URI", "is not UTF-8 text in one line", "percent-encode special characters")
+        if "://" in uri and not _URI.fullmatch(uri):
+            mend = "write it like postgresql://user@host:5432/database (percent-encode special characters: @ is %40)"
+            raise ConfigError("WDH_DATABASE_URI", "is not a libpq URI", mend)
         return uri
 
 

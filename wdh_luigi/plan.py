@@ -521,7 +521,7 @@ def verify(path: Path) -> Written:
     found = _RECEIPT_DIGEST.search(tail)
     digest = sha.hexdigest()
     if last is None or found is None or found[1].decode() != digest or tail != _tail(last, digest):
-        raise PlanError(str(path), "its bytes are not what was written", "write the plan anew; never edit one")
+        raise PlanError(str(path), "its bytes are not what was written", "delete it and run again: it is written anew")
     says = json.loads(header)
     place = Place(says.pop("domain"), says.pop("table"), says.pop("period"), says.pop("source"))
     return Written(at, digest, place, **says)

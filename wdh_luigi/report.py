@@ -131,7 +131,7 @@ def _lines(one: FileSummary) -> list[str]:
     lines = []
     if one.error:
         lines.append(f"error: {one.error}")
-    if one.plan and one.status != "unchanged":
+    if one.plan:
         lines.append(f"table {one.table}, {one.mode}, plan: {one.plan}")
     lines += one.notes
     if one.rejects_workbook:

@@ -118,9 +118,10 @@ def is_loaded(one: Steps) -> bool:
 
 def apply(one: Steps) -> dict[str, Any]:
     """Apply a workbook's plan; return its account with the receipt."""
-    applied = warehouse.apply(_connection(), one.plan_path)
+    planned = one.planned_account()
+    applied = warehouse.apply(_connection(), one.plan_path, planned["plan_digest"])
     account = {
-        **one.planned_account(),
+        **planned,
         "loaded": applied.loaded,
         "deleted": applied.receipt.deleted,
         "inserted": applied.receipt.inserted,
@@ -200,7 +201,7 @@ class Run:
 
     def _is_complete(self, one: Steps) -> bool:
         if self.plan_only:
-            return one.planned()
+            return one.reviewable()
         try:
             return is_loaded(one)
         except WdhError:
@@ -226,6 +227,8 @@ class Run:
             summary.status, summary.deleted, summary.inserted = "unchanged", 0, 0
         else:
             summary.deleted, summary.inserted = loaded["deleted"], loaded["inserted"]
+            reviewed = "a plan-only run had written this plan" if loaded["reviewable"] else "no plan-only run before"
+            summary.notes.append(f"{'reviewed' if loaded['reviewable'] else 'not reviewed'}: {reviewed}")
 
 
 def _add_outcome(summary: FileSummary, one: Steps) -> None:

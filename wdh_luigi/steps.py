@@ -285,6 +285,10 @@ class Steps:
         """Tell whether the plan is written."""
         return self.planned_path.exists() and self.plan_path.exists()
 
+    def reviewable(self) -> bool:
+        """Tell whether the plan is written, and was there to be reviewed before anything was loaded by it."""
+        return self.planned() and bool(self.planned_account()["reviewable"])
+
 
 def check_key(domain: Domain, config: DomainConfig, where: str) -> None:
     """Refuse a key with columns that the domain does not have."""

@@ -127,11 +127,11 @@ class Load(WorkbookTask):
 
     def complete(self) -> bool:
         steps = self.steps
-        return steps.planned() if self.plan_only else run.is_loaded(steps)
+        return steps.reviewable() if self.plan_only else run.is_loaded(steps)
 
     def run(self) -> None:
         steps = self.steps
-        if not steps.planned():
+        if not (steps.reviewable() if self.plan_only else steps.planned()):
             steps.plan(reviewable=self.plan_only)
         if self.plan_only:
             self.note(f"plan {steps.plan_path}")

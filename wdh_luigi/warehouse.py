@@ -142,17 +142,21 @@ def is_loaded(receipt: Receipt | None, digest: str, replace: str) -> bool:
     return receipt is not None and receipt.rows_stand and receipt.digest == digest and receipt.replace == replace
 
 
-def apply(connection: Connection, path: Path) -> Applied:
+def apply(connection: Connection, path: Path, plan_digest: str | None = None) -> Applied:
     """
     Run a plan's bytes in one transaction, unless its place already holds its records.
 
     The table's lock is held from the question to the answer, so that of two who apply at a time one finds it done.
 
+    Args:
+        plan_digest: the digest that the plan had when it was written, where that is known.
     Raises:
         PlanError: the plan's bytes are not what was written.
         DatabaseError: PostgreSQL refused it; nothing was written.
     """
     written = plan.verify(path)
+    if plan_digest not in (None, written.plan_digest):
+        raise PlanError(str(path), "is another plan than was written there", "delete it and run again")
     with _locked(connection, written.place.schema, written.place.name):
         present = newest_receipt(connection, written.place, written.overlap)
         if present is not None and is_loaded(present, written.digest, written.replace):
@@ -189,7 +193,7 @@ def _run(connection: Connection, file: BinaryIO, written: plan.Written, path: Pa
                 else:
                     cursor.execute(sql)
             if stream.sha.hexdigest() != written.plan_digest:
-                raise PlanError(str(path), "changed while it was applied", "write the plan anew")
+                raise PlanError(str(path), "changed while it was applied", "delete it and run again")
             cursor.execute(file.read())
     except BaseException:
         _roll_back(connection)

@@ -34,6 +34,9 @@ def load(**changes: Any) -> plan.Load:
         "mode": "delete_insert",
         "replace": "keys",
         "overlap": "error",
+        "max_delete_ratio": 0.5,
+        "lock_timeout": 600,
+        "statement_timeout": 0,
         "counts": {"read": 1, "accepted": 1, "rejected": 0, "duplicate": 0, "skipped": 0},
         "digest": "d1",
         "version": "0",
@@ -194,7 +197,7 @@ def test_a_correction_may_replace_its_whole_place(job: Job, tmp_path: Path) -> N
     apply(str(job.database), written(tmp_path / "o.sql", other, record(2, "P9")))
     second = load(digest="d2", replace="place")
     receipt = apply(str(job.database), written(tmp_path / "b.sql", second, record())).receipt
-    assert (receipt.deleted, receipt.inserted) == (2, 1)
+    assert (receipt.deleted, receipt.inserted) == (2, 1), "half of them may go"
     assert [row[1] for row in job.query(ROWS.format("performance"))] == ["P1", "P9"]
 
 
@@ -214,7 +217,8 @@ def test_a_key_of_another_place_fails_the_load(job: Job, tmp_path: Path) -> None
 def test_a_table_that_differs_is_refused_with_all_its_differences(job: Job, tmp_path: Path) -> None:
     """Whoever mends the table wants to do it once; nothing is written before."""
     job.execute(
-        "CREATE TABLE performance (report_date date, plan_code varchar(50), return_rate numeric(8,4), load_id int)"
+        "CREATE TABLE performance (report_date date, plan_code varchar(50) PRIMARY KEY, return_rate numeric(8,4),"
+        " load_id int, owner text NOT NULL, mark int NOT NULL DEFAULT 1)"
     )
     path = written(tmp_path / "plan.sql", load(), record())
     with pytest.raises(DatabaseError) as refused:
@@ -224,6 +228,8 @@ def test_a_table_that_differs_is_refused_with_all_its_differences(job: Job, tmp_
         "column note is missing",
         "column load_id is integer, expected bigint",
         "column workbook_row is missing",
+        "column owner is NOT NULL and gets no value",
+        "its primary key is (plan_code), expected (plan_code, report_date)",
     ):
         assert difference in str(refused.value)
     assert job.query("SELECT to_regclass('wdh_load')") == [(None,)]
@@ -249,3 +255,79 @@ def test_a_row_that_the_database_refuses_leaves_nothing_behind(job: Job, tmp_pat
         apply(str(job.database), path)
     assert [row[2] for row in job.query(ROWS.format("performance"))] == [Decimal("0.055000")]
     assert job.query("SELECT count(*) FROM wdh_load") == [(1,)]
+
+
+def test_a_truncated_workbook_does_not_empty_a_month(job: Job, tmp_path: Path) -> None:
+    """replace: place takes out what is missing, up to max_delete_ratio of the place's rows; psql keeps the guard."""
+    first = written(tmp_path / "a.sql", load(), *(record(at, f"P{at}") for at in range(4)))
+    apply(str(job.database), first)
+    short = written(tmp_path / "b.sql", load(digest="d2", replace="place"), record(0, "P0"))
+    message = "3 of 4 rows of 2024-11-01 would leave the table, more than max_delete_ratio 0.5"
+    with pytest.raises(DatabaseError, match=message):
+        apply(str(job.database), short)
+    assert message.encode() in psql(str(job.database), short).stderr
+    assert job.query("SELECT count(*) FROM performance") == [(4,)]
+    allowed = load(digest="d2", replace="place", max_delete_ratio=0.75)
+    assert apply(str(job.database), written(tmp_path / "c.sql", allowed, record(0, "P0"))).receipt.deleted == 4
+
+
+def test_who_holds_the_lock_is_named(job: Job, tmp_path: Path) -> None:
+    """A load that waits for another ends with a line that says for whom; psql waits and ends alike."""
+    path = written(tmp_path / "plan.sql", load(lock_timeout=1), record())
+    holder = warehouse.connect(str(job.database))
+    with holder.cursor() as cursor:
+        cursor.execute(f"BEGIN; SELECT pg_advisory_xact_lock({plan.lock_key('public', 'performance')})")
+        held_by = f"process {holder.info.backend_pid}, wdh_luigi from the same machine since"
+        with pytest.raises(DatabaseError, match=f"another load held its lock for 1 s .*{held_by}"):
+            apply(str(job.database), path)
+        assert b"lock timeout" in psql(str(job.database), path).stderr
+        cursor.execute("ROLLBACK")
+    holder.close()
+    assert apply(str(job.database), path).loaded
+
+
+def test_a_statement_may_have_a_time_limit(job: Job, tmp_path: Path) -> None:
+    """A load that hangs on a trigger ends with an error instead of holding the table all night."""
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record()))
+    job.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(30); RETURN NEW; END';"
+        "CREATE TRIGGER slow BEFORE INSERT ON performance FOR EACH ROW EXECUTE FUNCTION slow()"
+    )
+    path = written(tmp_path / "b.sql", load(digest="d2", statement_timeout=1), record(rate="0.06"))
+    with pytest.raises(DatabaseError, match="statement timeout"):
+        apply(str(job.database), path)
+
+
+def test_a_view_is_refused_and_a_partitioned_table_is_loaded(job: Job, tmp_path: Path) -> None:
+    """A view hides where the rows would go; partitions are tables like any other."""
+    path = written(tmp_path / "plan.sql", load(), record())
+    apply(str(job.database), path)
+    job.execute("ALTER TABLE performance RENAME TO base; CREATE VIEW performance AS SELECT * FROM base")
+    with pytest.raises(DatabaseError, match="it is no table"):
+        apply(str(job.database), written(tmp_path / "b.sql", load(digest="d2"), record(rate="0.06")))
+    job.execute(
+        "DROP VIEW performance; CREATE TABLE performance (LIKE base INCLUDING ALL) PARTITION BY RANGE (report_date);"
+        "CREATE TABLE p2024 PARTITION OF performance FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')"
+    )
+    assert apply(str(job.database), path).loaded
+    assert job.query("SELECT count(*) FROM p2024") == [(1,)]
+
+
+def test_rights_that_are_missing_are_named(job: Job, tmp_path: Path) -> None:
+    """A role that may not delete is told before anything is written; one that owns nothing may load all the same."""
+    path = written(tmp_path / "plan.sql", load(), record())
+    apply(str(job.database), path)
+    role = f"loader_{os.getpid()}"
+    job.execute(f"CREATE ROLE {role}; GRANT SELECT, INSERT ON performance, wdh_load TO {role}")
+    connection = warehouse.connect(str(job.database))
+    second = written(tmp_path / "b.sql", load(digest="d2"), record(rate="0.06"))
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET ROLE {role}")
+        with pytest.raises(DatabaseError, match=f"{role} lacks the right to DELETE"):
+            warehouse.apply(connection, second)
+        job.execute(f"GRANT DELETE ON performance TO {role}; GRANT USAGE ON SEQUENCE wdh_load_load_id_seq TO {role}")
+        assert warehouse.apply(connection, second).loaded
+    finally:
+        connection.close()
+        job.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")

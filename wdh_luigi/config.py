@@ -158,6 +158,9 @@ class DomainConfig(Section):
     reader: Reader = "auto"
     rate_unit: RateUnit = "auto"
     max_reject_ratio: float = Field(default=0.5, ge=0, le=1)
+    max_delete_ratio: float = Field(default=0.5, ge=0, le=1)
+    lock_timeout: int = Field(default=600, gt=0)
+    statement_timeout: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _keys_to_delete_by(self) -> DomainConfig:

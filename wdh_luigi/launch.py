@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
+import functools
 import logging
 import multiprocessing
 import os
@@ -10,6 +12,7 @@ import re
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -146,23 +149,39 @@ def command(task: Any) -> str:
 
 
 def _explain_interrupts() -> None:
-    """Let Ctrl-C end a run with one line."""
-    if not _former:
-        _former.append(sys.excepthook)
-        sys.excepthook = _hook
+    """Let Ctrl-C end a run with one line, told by the process that a person or cron started."""
+    if _parent:
+        return
+    _parent.append(os.getpid())
+    sys.excepthook = functools.partial(_tell_interrupt, sys.excepthook)
+    sys.unraisablehook = functools.partial(_repeat_interrupt, sys.unraisablehook)
+    os.register_at_fork(after_in_child=leave_interrupts_to_parent)
 
 
-_former: list[Callable[[type[BaseException], BaseException, TracebackType | None], Any]] = []
+_parent: list[int] = []
 
 
-def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _tell_interrupt(
+    former: Callable[..., Any], kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     if issubclass(kind, KeyboardInterrupt) and not _debugging():
         announce("interrupted: nothing is half done; run the same command again to go on")
     else:
-        _former[-1](kind, error, trace)
+        former(kind, error, trace)
+
+
+def _repeat_interrupt(former: Callable[..., Any], ignored: Any) -> None:
+    """Interrupt again where Ctrl-C met a hook of os.fork or a finaliser, in which Python ignores every exception."""
+    if not issubclass(ignored.exc_type, KeyboardInterrupt):
+        former(ignored)
+    elif os.getpid() in _parent:
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        leave_interrupts_to_parent()
+        signal.raise_signal(signal.SIGINT)
 
 
 def leave_interrupts_to_parent() -> None:
     """In a worker's forked process, end at Ctrl-C without a traceback: the parent says what there is to say."""
-    if multiprocessing.parent_process() is not None:
+    if os.getpid() not in _parent:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

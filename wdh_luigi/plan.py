@@ -21,7 +21,6 @@ from wdh_luigi.errors import PlanError, one_line
 
 FORMAT = 1
 BATCH_ROWS = 10_000
-LOCK_TIMEOUT = "10min"
 DEFAULT_SCHEMA = "public"
 RECEIPTS = "wdh_load"
 END_OF_COPY = b"\\.\n"
@@ -96,6 +95,9 @@ class Load:
         key: the primary key's columns.
         counts: rows read, accepted, rejected, duplicate, skipped.
         digest: sha256 over the accepted records.
+        max_delete_ratio: of its place's rows of a month, how many a load may take out without putting them in again.
+        lock_timeout: seconds to wait for another load of the table.
+        statement_timeout: seconds that a statement may take, or 0 for any.
     """
 
     domain: str
@@ -109,6 +111,9 @@ class Load:
     mode: str
     replace: str
     overlap: str
+    max_delete_ratio: float
+    lock_timeout: int
+    statement_timeout: int
     counts: Mapping[str, int]
     digest: str
     version: str
@@ -265,7 +270,8 @@ def _head(load: Load) -> Iterator[str]:
 
 def _header(load: Load) -> dict[str, Any]:
     """Return what a plan says of itself to whoever applies it; escaped, so that no encoding of psql's matters."""
-    names = ("domain", "table", "period", "source", "workbook", "mode", "replace", "overlap", "digest", "counts")
+    place = ("domain", "table", "period", "source")
+    names = (*place, "workbook", "mode", "replace", "overlap", "digest", "counts", "lock_timeout")
     return {name: getattr(load, name) for name in names}
 
 
@@ -273,12 +279,13 @@ def _before_rows(load: Load) -> Iterator[str]:
     yield "SET LOCAL standard_conforming_strings = on;\n"
     yield "SET LOCAL search_path = pg_catalog;\n"
     yield "SET LOCAL datestyle = 'ISO, YMD';\n"
-    yield f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';\n\n"
+    yield f"SET LOCAL lock_timeout = '{load.lock_timeout}s';\n"
+    yield f"SET LOCAL statement_timeout = '{load.statement_timeout}s';\n\n"
     yield "-- One load of a table at a time.\n"
     yield _do(f"PERFORM pg_advisory_xact_lock({lock_key(load.schema, load.name)});") + "\n"
     yield _create(RECEIPTS, load.schema, _receipts_definition(load), "The receipts of all loads into this schema")
     yield _create(load.name, load.schema, _table_definition(load), "The table")
-    yield _check_columns(load)
+    yield _check_table(load)
     yield "-- The rows, staged.\n"
     yield "CREATE TEMPORARY TABLE wdh_this ON COMMIT DROP AS\n"
     sequence = f"pg_get_serial_sequence({literal(_receipts(load))}, 'load_id')"
@@ -300,6 +307,8 @@ def _after_rows(load: Load) -> Iterator[str]:
         yield _guard("No key is in the table already (append)", _present_keys(load))
     elif load.key and load.overlap == "error":
         yield _guard("No key is held by another place's workbook (overlap: error)", _overlapping(load))
+    if load.mode == "delete_insert" and load.replace == "place":
+        yield _guard("Not too much of a month leaves the table (max_delete_ratio)", _vanishing(load))
     delete = delete_statement(load)
     if delete:
         yield "-- What is replaced.\n"
@@ -389,25 +398,62 @@ def _receipts_definition(load: Load) -> str:
     return ",\n".join(lines)
 
 
-def _check_columns(load: Load) -> str:
-    """Compare the table with what the rows need, before anything is written."""
-    table = literal(qualified(load.schema, load.name))
-    expected = ",\n        ".join(
-        f"({place}, {literal(name)}, {literal(_canonical(kind))})"
-        for place, (name, kind) in enumerate({**load.columns, **OWN_COLUMNS}.items())
-    )
+def _check_table(load: Load) -> str:
+    """Compare the table with what the rows need, before anything is written: all differences at once."""
+    parts = "\n    UNION ALL\n".join(_differences(load))
     message = (
-        f"SELECT {literal('table ' + load.table + ' differs: ')} || string_agg(\n"
-        "        CASE WHEN a.attname IS NULL THEN format('column %s is missing', w.name)\n"
-        "        ELSE format('column %s is %s, expected %s', w.name, format_type(a.atttypid, a.atttypmod), w.kind)"
-        " END, '; ' ORDER BY w.place)\n"
-        f"    FROM (VALUES\n        {expected}\n    ) AS w (place, name, kind)\n"
-        f"    LEFT JOIN pg_attribute AS a ON a.attrelid = {table}::regclass AND a.attname = w.name"
-        " AND NOT a.attisdropped AND a.attnum > 0\n"
-        "    WHERE format_type(a.atttypid, a.atttypmod) IS DISTINCT FROM w.kind\n"
-        "    HAVING count(*) > 0"
+        f"SELECT {literal(f'table {load.table} differs: ')} || string_agg(d.difference, '; ' ORDER BY d.place)\n"
+        f"    FROM (\n{parts}\n    ) AS d (place, difference) HAVING count(*) > 0"
     )
-    return _guard("The table's columns are as the rows need them", message)
+    return _guard("The table is as the rows need it", message)
+
+
+def _differences(load: Load) -> Iterator[str]:
+    """Yield queries of (place, difference): the kind of relation, columns, key and rights."""
+    table = f"{literal(qualified(load.schema, load.name))}::regclass"
+    wanted = {**load.columns, **OWN_COLUMNS}
+    yield (
+        "        SELECT 0, 'it is no table (a view, a foreign table or the like)' FROM pg_class AS c\n"
+        f"        WHERE c.oid = {table} AND c.relkind NOT IN ('r', 'p')"
+    )
+    expected = ",\n            ".join(
+        f"({place}, {literal(name)}, {literal(_canonical(kind))})"
+        for place, (name, kind) in enumerate(wanted.items(), 1)
+    )
+    yield (
+        "        SELECT w.place, CASE WHEN a.attname IS NULL THEN format('column %s is missing', w.name)\n"
+        "            ELSE format('column %s is %s, expected %s', w.name, format_type(a.atttypid, a.atttypmod), w.kind)"
+        f" END\n        FROM (VALUES\n            {expected}\n        ) AS w (place, name, kind)\n"
+        f"        LEFT JOIN pg_attribute AS a ON a.attrelid = {table} AND a.attname = w.name"
+        " AND NOT a.attisdropped AND a.attnum > 0\n"
+        "        WHERE format_type(a.atttypid, a.atttypmod) IS DISTINCT FROM w.kind"
+    )
+    yield (
+        "        SELECT 100 + a.attnum, format('column %s is NOT NULL and gets no value', a.attname)"
+        f" FROM pg_attribute AS a\n        WHERE a.attrelid = {table} AND a.attnum > 0 AND NOT a.attisdropped"
+        " AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''\n"
+        f"            AND a.attname <> ALL (ARRAY[{', '.join(map(literal, wanted))}])"
+    )
+    if load.key:
+        yield _key_difference(load, table)
+    rights = "SELECT, INSERT" if load.mode == "append" else "SELECT, INSERT, DELETE"
+    yield (
+        f"        SELECT 3000, format('%s lacks the right to %s', current_user, r.name)"
+        f" FROM unnest(string_to_array('{rights}', ', ')) AS r (name)\n"
+        f"        WHERE NOT has_table_privilege({table}, r.name)"
+    )
+
+
+def _key_difference(load: Load, table: str) -> str:
+    key = ", ".join(sorted(load.key))
+    return (
+        "        SELECT 2000, format('its primary key is (%s), expected (%s)', coalesce(k.names, 'none'), "
+        f"{literal(key)})\n        FROM (SELECT string_agg(a.attname, ', ' ORDER BY a.attname COLLATE \"C\") AS names\n"
+        "            FROM pg_index AS i\n"
+        "            JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)\n"
+        f"            WHERE i.indrelid = {table} AND i.indisprimary) AS k\n"
+        f"        WHERE k.names IS DISTINCT FROM {literal(key)}"
+    )
 
 
 _CANONICAL = {"varchar": "character varying", "timestamptz": "timestamp with time zone"}
@@ -454,6 +500,22 @@ def _overlapping(load: Load) -> str:
     )
 
 
+def _vanishing(load: Load) -> str:
+    """Ask for a month of which more rows of the place would go than may."""
+    match = " AND ".join(f"s.{identifier(name)} = t.{identifier(name)}" for name in load.key)
+    month = next(name for name, kind in load.columns.items() if kind == "date")
+    return (
+        "SELECT format('%s of %s rows of %s would leave the table, more than max_delete_ratio %s',"
+        f" count(*) FILTER (WHERE s.workbook_row IS NULL), count(*), t.{identifier(month)}, {load.max_delete_ratio})\n"
+        f"    FROM {qualified(load.schema, load.name)} AS t\n"
+        f"    JOIN {_receipts(load)} AS l ON l.load_id = t.load_id AND {_same_place(load)}\n"
+        f"    LEFT JOIN pg_temp.wdh_staged AS s ON {match}\n"
+        f"    GROUP BY t.{identifier(month)}"
+        f" HAVING count(*) FILTER (WHERE s.workbook_row IS NULL) > {load.max_delete_ratio} * count(*)\n"
+        f"    ORDER BY t.{identifier(month)} LIMIT 1"
+    )
+
+
 def _shown_key(load: Load, alias: str) -> str:
     parts = ", ".join(f"{alias}.{identifier(name)}" for name in load.key)
     return f"concat_ws(' ', {parts})"
@@ -483,7 +545,7 @@ class Written:
         receipt_at: where its receipt begins.
         plan_digest: sha256 of the bytes before.
         place: what it fills.
-        digest, replace, overlap, workbook, mode, counts: as in Load.
+        digest, replace, overlap, workbook, mode, counts, lock_timeout: as in Load.
     """
 
     receipt_at: int
@@ -495,6 +557,7 @@ class Written:
     workbook: str
     mode: str
     counts: dict[str, int]
+    lock_timeout: int
 
 
 def verify(path: Path) -> Written:

@@ -70,7 +70,8 @@ class Steps:
     def load_key(self) -> str:
         """Depends on the records, the place, and how they are loaded."""
         config = self.config
-        how = [self.file.source, config.table, config.pk, config.mode, config.replace, config.overlap]
+        how: list[object] = [self.file.source, config.table, config.pk, config.mode, config.replace, config.overlap]
+        how += [config.max_delete_ratio, config.lock_timeout, config.statement_timeout]
         return targets.digest_of("load", self.process_key, how, _code("plan"))
 
     @property
@@ -245,6 +246,9 @@ class Steps:
             mode=config.mode,
             replace=config.replace,
             overlap=config.overlap,
+            max_delete_ratio=config.max_delete_ratio,
+            lock_timeout=config.lock_timeout,
+            statement_timeout=config.statement_timeout,
             counts={word: outcome[f"rows_{word}"] for word in words},
             digest=outcome["digest"],
             version=metadata.version("wdh_luigi"),

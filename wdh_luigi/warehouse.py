@@ -157,7 +157,7 @@ def apply(connection: Connection, path: Path, plan_digest: str | None = None) ->
     written = plan.verify(path)
     if plan_digest not in (None, written.plan_digest):
         raise PlanError(str(path), "is another plan than was written there", "delete it and run again")
-    with _locked(connection, written.place.schema, written.place.name):
+    with _locked(connection, written.place, written.lock_timeout):
         present = newest_receipt(connection, written.place, written.overlap)
         if present is not None and is_loaded(present, written.digest, written.replace):
             return Applied(False, present)
@@ -169,18 +169,39 @@ def apply(connection: Connection, path: Path, plan_digest: str | None = None) ->
 
 
 @contextlib.contextmanager
-def _locked(connection: Connection, schema: str, name: str) -> Iterator[None]:
+def _locked(connection: Connection, place: plan.Place, seconds: int) -> Iterator[None]:
     """Hold the table's advisory lock, the one that the plan itself takes; a session may take it twice."""
-    with _asking(f"table {schema}.{name}"), connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = '{plan.LOCK_TIMEOUT}'")
-        cursor.execute(f"SELECT pg_advisory_lock({plan.lock_key(schema, name)})")
-        cursor.execute("RESET lock_timeout")
+    key = plan.lock_key(place.schema, place.name)
+    with _asking(f"table {place.table}"), connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = %s", (f"{seconds}s",))
+        try:
+            cursor.execute(f"SELECT pg_advisory_lock({key})")
+        except psycopg2.errors.LockNotAvailable as error:
+            what = f"another load held its lock for {seconds} s ({_holder(connection, key)})"
+            mend = "wait until it has ended and run again, or set lock_timeout higher"
+            raise DatabaseError(f"table {place.table}", what, mend) from error
+        finally:
+            cursor.execute("RESET lock_timeout")
     try:
         yield
     finally:
         if not connection.closed and connection.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE:
             with connection.cursor() as cursor:
-                cursor.execute(f"SELECT pg_advisory_unlock({plan.lock_key(schema, name)})")
+                cursor.execute(f"SELECT pg_advisory_unlock({key})")
+
+
+def _holder(connection: Connection, key: str) -> str:
+    """Say who holds an advisory lock, as far as PostgreSQL lets this user see it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT format('%s, process %s, %s from %s since %s', a.usename, a.pid,"
+            " coalesce(nullif(a.application_name, ''), 'unnamed'), coalesce(host(a.client_addr), 'the same machine'),"
+            " date_trunc('second', a.xact_start)) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)"
+            " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
+            f" AND (l.classid::bigint << 32) | l.objid::bigint = {key} LIMIT 1"
+        )
+        found = cursor.fetchone()
+    return str(found[0]) if found else "it has just ended"
 
 
 def _run(connection: Connection, file: BinaryIO, written: plan.Written, path: Path) -> None:
@@ -261,9 +282,6 @@ def _asking(where: str) -> Iterator[None]:
     """Turn PostgreSQL's errors into one line each."""
     try:
         yield
-    except psycopg2.errors.LockNotAvailable as error:
-        what = f"another load held the table's lock for {plan.LOCK_TIMEOUT}"
-        raise DatabaseError(where, what, "wait until it has ended and run again") from error
     except psycopg2.Error as error:
         message = error.diag.message_primary or _first_line(error)
         detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""

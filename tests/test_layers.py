@@ -16,7 +16,7 @@ LAYERS = [
     {"tasks"},
     {"launch"},
     {"run"},
-    {"steps", "preview"},
+    {"steps", "preview", "ground"},
     {"validate", "warehouse"},
     {"discover", "workbook", "plan", "report", "rejects"},
     {"domains"},

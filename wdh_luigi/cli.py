@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from wdh_luigi import config, discover, domains, embedded, preview, warehouse, workbook
+from wdh_luigi import config, discover, domains, embedded, ground, plan, preview, warehouse, workbook
 from wdh_luigi.config import DomainConfig
-from wdh_luigi.errors import PlanError, WdhError
+from wdh_luigi.errors import PlanError, WdhError, one_line
 from wdh_luigi.workbook import guard
 
 
@@ -55,17 +56,53 @@ def read(file: Path, sheet: str | None, head: int | None, as_json: bool, domain:
 
 @main.command()
 @click.argument("plans", type=click.Path(path_type=Path), nargs=-1, required=True)
-def apply(plans: tuple[Path, ...]) -> None:
+@click.option("--expect-diff", is_flag=True, help="Refuse a plan that would change anything else than wdh diff found.")
+def apply(plans: tuple[Path, ...], expect_diff: bool) -> None:
     """Apply reviewed plans, each in one transaction; also on another machine than the one that wrote them."""
+
+    def one(connection: warehouse.Connection, path: Path) -> None:
+        with warehouse.locked(connection, plan.verify(path)):
+            if expect_diff:
+                ground.expect(connection, path)
+            click.echo(_applied(path, warehouse.apply(connection, path)))
+
+    _each_plan(plans, one)
+
+
+@main.command()
+@click.argument("plans", type=click.Path(path_type=Path), nargs=-1, required=True)
+def diff(plans: tuple[Path, ...]) -> None:
+    """Ask the database what plans would change, and keep the answer beside each; nothing is changed."""
+
+    def one(connection: warehouse.Connection, path: Path) -> None:
+        found = ground.diff(connection, path)
+        ground.keep(path, found)
+        _show_ground(path, found)
+
+    _each_plan(plans, one)
+
+
+def _each_plan(plans: tuple[Path, ...], action: Callable[[warehouse.Connection, Path], None]) -> None:
+    """Do something with each plan; one that fails is told, and the others are done."""
     connection = warehouse.connect(warehouse.uri_of(config.load_settings(), click.echo))
     failed = 0
     for path in plans:
         try:
-            click.echo(_applied(path, warehouse.apply(connection, path)))
+            action(connection, path)
         except WdhError as error:
             click.echo(f"error: {error}", err=True)
             failed += 1
+    connection.close()
     sys.exit(1 if failed else 0)
+
+
+def _show_ground(path: Path, found: ground.Ground) -> None:
+    click.echo(
+        f"{path}: {found.new} new, {found.changed} changed, {found.unchanged} unchanged, {found.deleted} deleted,"
+        f" {found.left_over} left over from the place's former loads"
+    )
+    for key, column, old, new in found.examples:
+        click.echo(one_line(f"    {key} {column}: {old or 'blank'} -> {new or 'blank'}"))
 
 
 def _applied(path: Path, applied: warehouse.Applied) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import contextlib
 import functools
 import logging
 import multiprocessing
@@ -133,6 +134,8 @@ def _finish() -> None:
             one.finish(sys.stdout)
         except WdhError as error:
             announce(f"error: {error}")
+        except KeyboardInterrupt:  # atexit would show it as an exception that is ignored
+            announce("interrupted: the summary is not whole; run the same command again to see it")
     _runs.clear()
 
 
@@ -159,6 +162,7 @@ def _explain_interrupts() -> None:
 
 
 _parent: list[int] = []
+_PATIENCE = 5.0  # seconds
 
 
 def _tell_interrupt(
@@ -175,13 +179,19 @@ def _repeat_interrupt(former: Callable[..., Any], ignored: Any) -> None:
     if not issubclass(ignored.exc_type, KeyboardInterrupt):
         former(ignored)
     elif os.getpid() in _parent:
-        threading.Timer(0.05, _thread.interrupt_main).start()
+        with contextlib.suppress(RuntimeError):  # no thread starts while Python ends: nothing is left to interrupt
+            threading.Timer(0.01, _thread.interrupt_main).start()
     else:
-        leave_interrupts_to_parent()
-        signal.raise_signal(signal.SIGINT)
+        _await_end()
 
 
 def leave_interrupts_to_parent() -> None:
-    """In a worker's forked process, end at Ctrl-C without a traceback: the parent says what there is to say."""
-    if os.getpid() not in _parent:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """In a worker's forked process, stand still at Ctrl-C: the parent says what there is to say, and ends it."""
+    if _parent and os.getpid() not in _parent:
+        signal.signal(signal.SIGINT, _await_end)
+
+
+def _await_end(*_: object) -> None:
+    """Wait for the parent's SIGTERM: a process that dies while it holds the lock of Luigi's queue hangs the parent."""
+    time.sleep(_PATIENCE)
+    os._exit(1)  # the parent is gone

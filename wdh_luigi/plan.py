@@ -25,6 +25,7 @@ DEFAULT_SCHEMA = "public"
 RECEIPTS = "wdh_load"
 END_OF_COPY = b"\\.\n"
 ON_ERROR_STOP = b"\\set ON_ERROR_STOP on\n"
+CHANGES_BEGIN = b"-- From here on the table changes.\n\n"
 _HEADER = b"-- load: "
 
 # Columns that every table has beside its domain's: name -> type.
@@ -272,7 +273,7 @@ def _header(load: Load) -> dict[str, Any]:
     """Return what a plan says of itself to whoever applies it; escaped, so that no encoding of psql's matters."""
     place = ("domain", "table", "period", "source")
     names = (*place, "workbook", "mode", "replace", "overlap", "digest", "counts", "lock_timeout")
-    return {name: getattr(load, name) for name in names}
+    return {name: getattr(load, name) for name in names} | {"columns": list(load.columns), "key": list(load.key)}
 
 
 def _before_rows(load: Load) -> Iterator[str]:
@@ -309,6 +310,7 @@ def _after_rows(load: Load) -> Iterator[str]:
         yield _guard("No key is held by another place's workbook (overlap: error)", _overlapping(load))
     if load.mode == "delete_insert" and load.replace == "place":
         yield _guard("Not too much of a month leaves the table (max_delete_ratio)", _vanishing(load))
+    yield CHANGES_BEGIN.decode()
     delete = delete_statement(load)
     if delete:
         yield "-- What is replaced.\n"
@@ -522,9 +524,14 @@ def _shown_key(load: Load, alias: str) -> str:
 
 
 def _same_place(load: Load) -> str:
+    return same_place(load.place)
+
+
+def same_place(place: Place) -> str:
+    """Return the condition by which receipts, as l, are of a place."""
     return (
-        f"l.domain = {literal(load.domain)} AND l.table_name = {literal(load.table)}"
-        f" AND l.period = {literal(load.period)} AND l.source = {literal(load.source)}"
+        f"l.domain = {literal(place.domain)} AND l.table_name = {literal(place.table)}"
+        f" AND l.period = {literal(place.period)} AND l.source = {literal(place.source)}"
     )
 
 
@@ -545,7 +552,7 @@ class Written:
         receipt_at: where its receipt begins.
         plan_digest: sha256 of the bytes before.
         place: what it fills.
-        digest, replace, overlap, workbook, mode, counts, lock_timeout: as in Load.
+        digest, replace, overlap, workbook, mode, counts, lock_timeout, columns, key: as in Load, columns by name.
     """
 
     receipt_at: int
@@ -558,6 +565,8 @@ class Written:
     mode: str
     counts: dict[str, int]
     lock_timeout: int
+    columns: list[str]
+    key: list[str]
 
 
 def verify(path: Path) -> Written:

@@ -157,7 +157,7 @@ def apply(connection: Connection, path: Path, plan_digest: str | None = None) ->
     written = plan.verify(path)
     if plan_digest not in (None, written.plan_digest):
         raise PlanError(str(path), "is another plan than was written there", "delete it and run again")
-    with _locked(connection, written.place, written.lock_timeout):
+    with locked(connection, written):
         present = newest_receipt(connection, written.place, written.overlap)
         if present is not None and is_loaded(present, written.digest, written.replace):
             return Applied(False, present)
@@ -169,8 +169,9 @@ def apply(connection: Connection, path: Path, plan_digest: str | None = None) ->
 
 
 @contextlib.contextmanager
-def _locked(connection: Connection, place: plan.Place, seconds: int) -> Iterator[None]:
+def locked(connection: Connection, written: plan.Written) -> Iterator[None]:
     """Hold the table's advisory lock, the one that the plan itself takes; a session may take it twice."""
+    place, seconds = written.place, written.lock_timeout
     key = plan.lock_key(place.schema, place.name)
     with _asking(f"table {place.table}"), connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = %s", (f"{seconds}s",))
@@ -204,15 +205,38 @@ def _holder(connection: Connection, key: str) -> str:
     return str(found[0]) if found else "it has just ended"
 
 
+@contextlib.contextmanager
+def staged(connection: Connection, path: Path, written: plan.Written) -> Iterator[Any]:
+    """
+    Run a plan up to its changes, yield a cursor that sees its rows staged, and take everything back.
+
+    Raises:
+        DatabaseError: a guard of the plan stops it, as it would stop its load.
+    """
+    with path.open("rb") as file, _asking(f"plan {path}"), connection.cursor() as cursor:
+        try:
+            _execute(cursor, _Hashing(file), written, until=plan.CHANGES_BEGIN.strip())
+            yield cursor
+        finally:
+            _roll_back(connection)
+
+
+def _execute(cursor: Any, stream: _Hashing, written: plan.Written, until: bytes | None = None) -> None:
+    for sql in _statements(stream, written):
+        before, found, _ = sql.partition(until) if until else (sql, b"", b"")
+        if sql.rstrip().endswith(b"FROM stdin;"):
+            cursor.copy_expert(sql.decode(), _Rows(stream))
+        elif before.strip():
+            cursor.execute(before)
+        if found:
+            return
+
+
 def _run(connection: Connection, file: BinaryIO, written: plan.Written, path: Path) -> None:
     stream = _Hashing(file)
     try:
         with _asking(f"plan {path}"), connection.cursor() as cursor:
-            for sql in _statements(stream, written):
-                if sql.rstrip().endswith(b"FROM stdin;"):
-                    cursor.copy_expert(sql.decode(), _Rows(stream))
-                else:
-                    cursor.execute(sql)
+            _execute(cursor, stream, written)
             if stream.sha.hexdigest() != written.plan_digest:
                 raise PlanError(str(path), "changed while it was applied", "delete it and run again")
             cursor.execute(file.read())

@@ -220,8 +220,11 @@ def test_formatted_rows_to_the_end_of_the_sheet_are_left_out(write: Write) -> No
     [
         ("0.00%", True),
         ("[Red]0.00%;[Blue]-0.00%", True),
-        ('0.00"%"', False),
-        (r"0.00\%", False),
+        ('0.00"%"', True),
+        (r"0.00\%", True),
+        ('#,##0.00"万元"', True),
+        ("#,##0,", True),
+        ('"P"0', False),
         ("0_%", False),
         ("000000", True),
         ('[=0]"-";000000', True),
@@ -234,6 +237,6 @@ def test_formatted_rows_to_the_end_of_the_sheet_are_left_out(write: Write) -> No
         ("0;0;0;@%", False),
     ],
 )
-def test_a_format_matters_that_scales_or_pads(number_format: str, matters: bool) -> None:
-    """A literal % scales nothing; zeros of decimals or exponents pad no code."""
+def test_a_format_matters_that_scales_pads_or_names_a_unit(number_format: str, matters: bool) -> None:
+    """A literal % scales nothing and is a unit; zeros of decimals or exponents pad no code."""
     assert matters == format_matters(number_format)

@@ -94,15 +94,18 @@ def test_corrected_and_put_into_the_inbox_it_loads(job: Job) -> None:
     book, sheet = rejects_workbook(job)
     assert [row[-1] for row in texts(sheet)[3:]] == [5, 6, 7]
     sheet["G4"], sheet["E5"], sheet["F6"] = 12.34, "5.5%", 1.1
-    (job.inbox / "V2").mkdir()
-    book.save(job.inbox / "V2" / Path(job.file()["rejects_workbook"]).name)
+    book.save(job.inbox / Path(job.file()["rejects_workbook"]).name)
     job.load()
     november, plans = date(2024, 11, 1), ("0.055 1.05 100", "0.06 1.06 12.34", "0.055 1.07 300", "0.29 1.1 300")
-    assert job.table() == [
+    right = [
         (november, f"P{at}", "600001", Decimal(rate), Decimal(value), Decimal(scale) * 10_000)
         for at, (rate, value, scale) in enumerate((plan.split() for plan in plans), 1)
     ]
-    assert job.file()["rows_rejected"] == 0
+    assert right == job.table()
+    job.execute("DROP TABLE trustee_performance, wdh_load")
+    job.load()
+    assert right == job.table(), "another database gets the original and the correction"
+    assert "Nothing had to be done" in job.load().stdout
 
 
 @pytest.mark.parametrize(("rates", "corrected"), [([0.01, 0.2], 0.015), ([1.5, 20.0], 15.0)])
@@ -113,8 +116,7 @@ def test_what_was_guessed_from_all_rows_stays_so(job: Job, rates: list[float], c
     job.load()
     book, sheet = rejects_workbook(job)
     sheet["F2"], sheet["E3"] = 1, corrected
-    (job.inbox / "V2").mkdir()
-    book.save(job.inbox / "V2" / NAME)
+    book.save(job.inbox / f"更正_{NAME}")
     job.load()
     unit = 1 if rates[1] < 1 else 100
     found = {row[1]: row[3] for row in job.table()}
@@ -145,3 +147,14 @@ def test_without_rejects_there_is_none(job: Job) -> None:
     workbook(job.inbox / NAME, [GOOD])
     job.load()
     assert (job.file()["rejects"], job.file()["rejects_workbook"]) == (None, None)
+
+
+def test_a_correction_of_late_rows_alone_is_no_wrong_month(job: Job) -> None:
+    """The original held its month as well; what was rejected of it may not."""
+    workbook(job.inbox / NAME, [GOOD, [2024, 10, "P2", "600001", "abc", 1.05, 100]])
+    job.load()
+    book, sheet = rejects_workbook(job)
+    sheet["E2"] = "1%"
+    book.save(job.inbox / f"更正_{NAME}")
+    job.load()
+    assert [(row[0].month, row[1]) for row in job.table()] == [(10, "P2"), (11, "P1")]

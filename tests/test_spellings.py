@@ -676,3 +676,53 @@ def test_a_line_above_the_headings_gives_a_unit(texts: list[str], units: set[str
 def test_a_cell_survives_the_rows_file(cell: Any) -> None:
     """Rows are kept between two steps; what comes out is what went in."""
     assert cell == cells.from_json(cells.to_json(cell))
+
+
+@pytest.mark.parametrize(
+    ("number_format", "unit"),
+    [
+        ('0.00"%"', "%"),
+        (r"0.00\%", "%"),
+        ('0.00"％"', "%"),
+        ('0.00"%";-0.00"%"', "%"),
+        ('#,##0.00"万元"', "万元"),
+        ('#,##0.00_ "亿"', "亿"),
+        ('#,##0.00\\ "万元"', "万元"),
+        ('General"万元"', "万元"),
+        ('"人民币"0.00"元"', "元"),
+        ("0.00%", ""),
+        ("#,##0.00", ""),
+        ('"P"000', ""),
+        ('_ * #,##0.00_ ;_ * \\-#,##0.00_ ;_ * "-"??_ ;_ @_ ', ""),
+        ('_ ¥* #,##0.00_ ;_ ¥* \\-#,##0.00_ ;_ ¥* "-"??_ ;_ @_ ', ""),
+        ("#,##0.00_);[Red](#,##0.00)", ""),
+        ("#,##0.00;[红色]-#,##0.00", ""),
+        ("[DBNum1]General", ""),
+        ("#,##0,", cells.SCALED),
+        ('0.00,,"百万"', cells.SCALED),
+        ('0\\.0,"万"', cells.SCALED),
+        ('0!.0000"万"', cells.SCALED),
+        ('[>=100000000]0\\.00,,"亿";[>=10000]0\\.0,"万";0', cells.SCALED),
+    ],
+)
+def test_a_number_format_shows_a_unit(number_format: str, unit: str) -> None:
+    """What Excel writes behind the digits is the cell's own unit, unless the digits are not the number's."""
+    assert unit == cells.shown_unit(number_format)
+
+
+def test_a_number_counts_in_the_unit_that_its_format_shows() -> None:
+    """1200 shown as 1200.00万元 is no 1200 元, and 0.25 shown as 0.25% no 25 %."""
+    assert Decimal("0.0025") == spellings.to_ratio(NumberCell(0.25, '0.00"%"'), False, 6)
+    assert spellings.bare_number(NumberCell(0.25, '0.00"%"')) is None
+    assert Decimal(12_000_000) == spellings.to_amount(NumberCell(1200, '0.00"万元"'), Decimal(1), 2)
+    assert Decimal(12_000_000) == spellings.to_amount(NumberCell(1200, '0.00"万元"'), Decimal(10**8), 2)
+    assert Decimal("1.05") == spellings.to_unit_value(NumberCell(1.05, '0.0000"元"'), 4)
+
+
+def test_a_number_shown_in_thousands_is_its_own_value_or_refused() -> None:
+    """1200000 shown as 1,200 counts 元; under 规模（千元） nobody knows which of the two was meant."""
+    assert Decimal(1_200_000) == spellings.to_amount(NumberCell(1_200_000, "#,##0,"), Decimal(1), 2)
+    with pytest.raises(ValueError, match="its number format shows another number"):
+        spellings.to_amount(NumberCell(1_200_000, "#,##0,"), Decimal(1000), 2)
+    with pytest.raises(ValueError, match="its number format shows another"):
+        spellings.to_unit_value(NumberCell(1200, "0.0,"), 4)

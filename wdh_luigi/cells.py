@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import cache
@@ -20,6 +21,11 @@ _ZEROS_FIRST = re.compile(r"(?!.*[dmyhs])[^.e/0]*0[^.e/0]*0", re.IGNORECASE | re
 _PARTS = re.compile(r'"[^"]*"?|[\\_*].?|\[[^\]]*\]?|.', re.DOTALL)
 _PLACES = "0#?"
 _WHOLE = "0#?,-+ ()$¥:"  # what may stand in a whole number's format by itself
+_UNIT = re.compile(r"[%元千万百亿]")
+_NO_UNIT = re.compile(r"人民币|rmb|cny|¥|\s", re.IGNORECASE)
+# A comma behind the digits shows thousands, and a point that is only text shows tens or ten thousands.
+_SCALES = re.compile(r"[0#?],+(?![0#?,])")
+SCALED = "scaled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,11 @@ class ErrorCell:
 
 @dataclass(frozen=True, slots=True)
 class NumberCell:
-    """A number whose number format says more than its value: a percentage ("0.00%"), or zeros before it ("000000")."""
+    """
+    A number whose number format says more than its value.
+
+    A percentage ("0.00%"), zeros before it ("000000"), or a unit that is only text (``0.00"万元"``).
+    """
 
     value: int | float
     format: str
@@ -46,15 +56,39 @@ Cell = None | bool | int | float | str | date | datetime | time | timedelta | Er
 
 @cache
 def format_matters(number_format: str) -> bool:
-    """Tell whether a number format changes what a number means: a percentage, or a code padded with zeros."""
+    """Tell whether a number format changes what a number means: a percentage, a unit, or a code padded with zeros."""
     sections = _NOT_SHOWN.sub("", number_format).split(";")[:3]  # a fourth one is for text
-    return any("%" in section or _ZEROS_FIRST.match(section) for section in sections)
+    return bool(shown_unit(number_format)) or any("%" in section or _ZEROS_FIRST.match(section) for section in sections)
 
 
 @cache
 def scales_percent(number_format: str) -> bool:
     """Tell whether a number format multiplies by 100 to show a percentage; a quoted % is only text."""
     return any("%" in section for section in _NOT_SHOWN.sub("", number_format).split(";")[:3])
+
+
+@cache
+def shown_unit(number_format: str) -> str:
+    """
+    Return the unit that a number format writes behind the number, without changing it: 5.5 in ``0.00"%"`` is 5.5%.
+
+    SCALED where the number is not the one that is shown, as in ``#,##0,`` or ``0\\.0,"万"``, or the sections differ.
+    """
+    if scales_percent(number_format):
+        return ""
+    sections = number_format.replace("!", "\\").split(";")  # a Chinese Excel takes both for an escape
+    found = {_section_unit(section) for section in sections[: 3 if "[" in number_format else 2]}
+    return found.pop() if len(found) == 1 else SCALED
+
+
+def _section_unit(section: str) -> str:
+    parts = [part for part in _PARTS.findall(section) if part[0] not in "_*["]
+    said = "".join(_literal(part) if part[0] in '"\\' else part if part not in _PLACES + ",." else "" for part in parts)
+    bare = "".join(part for part in parts if len(part) == 1)
+    if _SCALES.search(bare) or "." in said:
+        return SCALED
+    unit = _NO_UNIT.sub("", unicodedata.normalize("NFKC", said)).removeprefix("General").strip("+-()")
+    return unit if _UNIT.search(unit) else ""
 
 
 def with_zeros(digits: str, number_format: str) -> str:

@@ -1,8 +1,10 @@
 """
 The rejects as a workbook: the sheet's own title and headings, the rejected rows as they came, and what is wrong.
 
-Corrected and put into the inbox, it loads like any workbook. Bad cells are filled and carry the reason as a comment;
-two columns are added behind the sheet's own: 原因 (reason) and 原行号 (row in the original).
+Corrected and put into the inbox, it loads beside the original: its name begins with 更正 (correction), and so it has a
+source, and a place, of its own. As a version of the original it would hide all the rows that were right. Bad cells are
+filled and carry the reason as a comment; two columns are added behind the sheet's own: 原因 (reason) and 原行号 (row in
+the original).
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.comments import Comment
 from openpyxl.styles import Font, PatternFill
-from openpyxl.utils.cell import column_index_from_string, coordinate_from_string
+from openpyxl.utils.cell import column_index_from_string, coordinate_from_string, get_column_letter
 
 from wdh_luigi.cells import Cell, ErrorCell, NumberCell
 
+CORRECTION = "更正"
 REASON, ORIGINAL_ROW = "原因", "原行号"
+_REASON_WIDTH = 60  # characters
 _BAD = PatternFill("solid", start_color="FFFFC7CE")
 _HEADING = Font(bold=True)
 _AUTHOR = "wdh_luigi"
@@ -61,6 +65,8 @@ def write(
     book = Workbook(write_only=True)
     tab = book.create_sheet(sheet.translate(_NO_TITLE)[:_LONGEST_TITLE] or None)
     width = len(headings)
+    tab.column_dimensions[get_column_letter(width + 1)].width = _REASON_WIDTH
+    tab.freeze_panes = f"A{len(titles) + 2}"
     for title in titles:
         tab.append([_cell(tab, cell) for cell in title])
     tab.append([_heading(tab, cell) for cell in (*headings, REASON, ORIGINAL_ROW)])

@@ -14,7 +14,17 @@ from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 
-from wdh_luigi.cells import MERGED, NEVER_COMPUTED, Cell, ErrorCell, NumberCell, scales_percent, with_zeros
+from wdh_luigi.cells import (
+    MERGED,
+    NEVER_COMPUTED,
+    SCALED,
+    Cell,
+    ErrorCell,
+    NumberCell,
+    scales_percent,
+    shown_unit,
+    with_zeros,
+)
 
 BLANKS = frozenset({"", "-", "--", "—", "/", "n/a", "na", "无", "暂无", "不适用", "null", "none"})
 TOTALS = frozenset({"合计", "总计", "小计", "共计", "total"})
@@ -109,6 +119,10 @@ def to_amount(cell: Cell, factor: Decimal, places: int) -> Decimal | None:
     if is_blank(cell):
         return None
     number, unit, _ = _figure(cell, "not a number or amount")
+    if unit == SCALED and factor == 1:  # it counts 元, however it is shown
+        unit = ""
+    if unit == SCALED:
+        raise ValueError("not a clear amount: its number format shows another number; type it with its unit")
     if unit and unit not in FACTORS:
         raise ValueError("not a number or amount" + (" (a percentage)" if unit == "%" else ""))
     return _rounded(_EXACT.multiply(number, FACTORS[unit] if unit else factor), places)
@@ -119,6 +133,8 @@ def to_unit_value(cell: Cell, places: int) -> Decimal | None:
     if is_blank(cell):
         return None
     number, unit, _ = _figure(cell, "not a number")
+    if unit == SCALED:
+        raise ValueError("not a clear number: its number format shows another; type it as text")
     if unit not in ("", "元"):
         raise ValueError(f"not a value per unit: {unit!r} is no unit of it")
     return _rounded(number, places)
@@ -233,14 +249,15 @@ def _refuse(cell: Cell, what: str) -> None:
 
 
 def _figure(cell: Cell, what: str) -> tuple[Decimal, str, str]:
-    """Return a figure's number, its unit as typed ("" for a bare number), and its currency sign."""
+    """Return a figure's number, its unit as typed or as its format shows it ("" for a bare number), and its currency."""
     _refuse(cell, what)
+    unit = ""
     if isinstance(cell, NumberCell):
-        cell = cell.value
+        unit, cell = shown_unit(cell.format), cell.value
     if isinstance(cell, (int, float)):
         if not math.isfinite(cell):
             raise ValueError(what)
-        return Decimal(repr(cell)), "", ""
+        return Decimal(repr(cell)), unit, ""
     typed = str(cell)
     text = normal(typed).translate(_MINUS)
     if len(text) > _LONGEST_NUMBER:

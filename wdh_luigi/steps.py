@@ -96,9 +96,9 @@ class Steps:
 
     @property
     def rejects_workbook_path(self) -> Path:
-        """Return where the rejects workbook is, under the workbook's own name: corrected, it is put into the inbox."""
+        """Return where the rejects workbook is, under the name with which, corrected, it is put into the inbox."""
         name = PurePosixPath(self.file.path).stem.encode()[:200].decode(errors="ignore")
-        return self._folder / "rejects" / self.process_key[:12] / f"{name}.xlsx"
+        return self._folder / "rejects" / self.process_key[:12] / f"{rejects.CORRECTION}_{name}.xlsx"
 
     @property
     def outcome_path(self) -> Path:
@@ -195,7 +195,8 @@ class Steps:
         if outcome.rejected:
             self._write_rejects_workbook(profile, rates)
         validate.check_ratio(outcome, config, shown, profile.sheet, str(self.rejects_path))
-        validate.check_period(outcome, reading, shown, profile.sheet)
+        if rejects.ORIGINAL_ROW not in profile.headings.ignored:  # the rejects of a month may all be late rows
+            validate.check_period(outcome, reading, shown, profile.sheet)
         account = {
             "sheet": profile.sheet,
             "rows_read": outcome.read,

@@ -17,6 +17,7 @@ from typing import Any
 from python_calamine_plus import CalamineWorkbook, SheetVisibleEnum
 
 from wdh_luigi.cells import NEVER_COMPUTED, Cell, ErrorCell, format_matters
+from wdh_luigi.errors import WorkbookError
 from wdh_luigi.workbook import package, rules
 from wdh_luigi.workbook.book import Book, Merge, Row, Sheet
 
@@ -39,6 +40,8 @@ def open_book(path: Path, shown: str) -> Book:
     Raises:
         WorkbookError: it cannot be read.
     """
+    if re.search("[\ud800-\udfff]", str(path)):  # calamine opens no such path
+        raise WorkbookError(shown, "its name or folder is not UTF-8", "rename it")
     with rules.as_damaged(shown):
         return CalamineBook(path, shown)
 

@@ -137,7 +137,7 @@ class OdsBook:
         if _is_error(element, text):
             return ErrorCell(text or "#VALUE!")
         if kind in ("float", "currency"):
-            return rules.number(float(element.get(f"{_OFFICE}value", "nan")), self._styles.padding(style))
+            return rules.number(float(element.get(f"{_OFFICE}value", "nan")), self._styles.number_format(style))
         if kind == "percentage":
             return rules.number(float(element.get(f"{_OFFICE}value", "nan")), "0.00%")
         if kind == "date":

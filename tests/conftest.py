@@ -17,8 +17,12 @@ from uuid import uuid4
 import psycopg2
 import psycopg2.extensions
 import pytest
+from hypothesis import settings
 
 from wdh_luigi import embedded
+
+settings.register_profile("wdh", database=None, deadline=None)  # nothing is left behind, and machines are noisy
+settings.load_profile("wdh")
 
 GIVEN_SERVER = os.environ.get("WDH_TEST_DATABASE_URI")
 REPOSITORY = Path(__file__).parent.parent

@@ -8,6 +8,7 @@ lose, and what is refused.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import subprocess
 import sys
@@ -76,10 +77,12 @@ def test_a_far_dimension_cuts_no_value(tmp_path: Path, row: str, expected: list[
 
 
 def test_number_formats_that_matter_come_with_the_number(tmp_path: Path) -> None:
-    """0.055 shown as 5.50% is a ratio, and 123 shown as 000123 is that code."""
+    """0.055 shown as 5.50% is a ratio, 123 shown as 000123 is that code, and 5 shown as 5% with a % of text is 5%."""
     rows = '<row><c s="1"><v>0.055</v></c><c s="2"><v>123</v></c><c s="3"><v>5</v></c><c s="9"><v>6</v></c></row>'
     content = xlsx(rows, formats=["0.00%", "000000", '0"%"'])
-    assert [(1, [NumberCell(0.055, "0.00%"), NumberCell(123, "000000"), 5, 6])] == rows_of(content, tmp_path)
+    assert [(1, [NumberCell(0.055, "0.00%"), NumberCell(123, "000000"), NumberCell(5, '0"%"'), 6])] == rows_of(
+        content, tmp_path
+    )
 
 
 def test_a_merge_hides_all_but_its_first_cell(tmp_path: Path) -> None:
@@ -223,3 +226,14 @@ def test_a_million_rows_take_less_than_100_mib(tmp_path: Path) -> None:
     rows, kibibytes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert rows == "1000000"
     assert int(kibibytes) < 100 << 10
+
+
+def test_a_name_that_is_not_utf8_is_told_from_damage(tmp_path: Path) -> None:
+    """calamine opens no name in GBK bytes; the workbook is whole."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xca\xdc.xlsx"))
+    try:
+        path.write_bytes(xlsx())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(WorkbookError, match="not UTF-8; rename it"):
+        open_book(path, "book.xlsx")

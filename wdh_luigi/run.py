@@ -80,7 +80,7 @@ def frozen(domain: str, key: str) -> Snapshot:
         path = receipt_path(domain, key)
         if not path.exists():
             raise ConfigError("--snapshot", f"no run of {domain} made {key!r}", "leave it out: a run makes its own")
-        _frozen[key] = Snapshot.model_validate_json(path.read_bytes(), strict=False)
+        _frozen[key] = Snapshot.model_validate(targets.read_json(path), strict=False)
     return _frozen[key]
 
 

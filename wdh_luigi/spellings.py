@@ -249,7 +249,7 @@ def _refuse(cell: Cell, what: str) -> None:
 
 
 def _figure(cell: Cell, what: str) -> tuple[Decimal, str, str]:
-    """Return a figure's number, its unit as typed or as its format shows it ("" for a bare number), and its currency."""
+    """Return a figure's number, its unit as typed or shown ("" for a bare number), and its currency sign."""
     _refuse(cell, what)
     unit = ""
     if isinstance(cell, NumberCell):

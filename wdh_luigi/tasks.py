@@ -187,11 +187,6 @@ class ProcessDomain(luigi.Task):
         return launch.explain(exception)
 
 
-@luigi.Task.event_handler(luigi.Event.START)
-def _process_begins(task: luigi.Task) -> None:
-    launch.leave_interrupts_to_parent()
-
-
 @WorkbookTask.event_handler(luigi.Event.PROCESS_FAILURE)
 def _process_died(task: WorkbookTask, message: str) -> None:
     """Record the death of a task's process, which can tell nobody itself."""

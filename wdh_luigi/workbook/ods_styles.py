@@ -45,6 +45,6 @@ class Styles:
 
 def _shown_by(number_style: Element) -> str:
     """Return what a number style shows beside the digits: texts, and a comma where it divides by thousands."""
-    scales = any(f"{_NUMBER}display-factor" in one.keys() for one in number_style.iter(f"{_NUMBER}number"))
+    scales = any(one.get(f"{_NUMBER}display-factor") for one in number_style.iter(f"{_NUMBER}number"))
     texts = "".join(one.text or "" for one in number_style.iter(f"{_NUMBER}text")).replace('"', "")
     return ("," if scales else "") + (f'"{texts}"' if texts else "")

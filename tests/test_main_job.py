@@ -332,3 +332,25 @@ def test_a_reviewed_plan_is_applied_later_and_elsewhere(job: Job, tmp_path: Path
     assert job.table() == [RECORD]
     assert "every workbook is loaded already" in job.load().stdout, "as the database knows, with a new work directory"
     assert job.query("SELECT count(*) FROM wdh_load") == [(1,)]
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_who_has_a_key_that_two_workbooks_hold_does_not_depend_on_workers(job: Job, workers: str) -> None:
+    """overlap: replace gives it to the later path, once and for all: a rerun has nothing to do."""
+    job.configure(overlap="replace")
+    workbook(job.inbox / f"甲_{NAME}", [ROW, [2024, 11, "P2", *ROW[3:]]])
+    workbook(job.inbox / f"乙_{NAME}", [[2024, 11, "P2", "600001", 0.09, 1, 1]])
+    workbook(job.inbox / f"丙_{NAME}", [[2024, 11, "P2", "600001", 0.08, 1, 1]])
+    last = max(path.name for path in job.inbox.iterdir())
+    job.load("--workers", workers)
+    assert job.query("SELECT data_source FROM trustee_performance WHERE plan_code = 'P2'") == [(last,)]
+    assert "Nothing had to be done" in job.load("--workers", workers).stdout
+    job.execute("TRUNCATE trustee_performance")
+    job.load("--workers", workers)
+    assert job.query("SELECT data_source FROM trustee_performance WHERE plan_code = 'P2'") == [(last,)]
+    job.configure(overlap="error")
+    job.configure(overlap="replace", max_delete_ratio=0.4)
+    job.load()
+    assert {(file["status"], file["deleted"], file["inserted"]) for file in job.summary()["files"]} == {
+        ("unchanged", 0, 0)
+    }

@@ -326,7 +326,10 @@ def test_rights_that_are_missing_are_named(job: Job, tmp_path: Path) -> None:
             cursor.execute(f"SET ROLE {role}")
         with pytest.raises(DatabaseError, match=f"{role} lacks the right to DELETE"):
             warehouse.apply(connection, second)
-        job.execute(f"GRANT DELETE ON performance TO {role}; GRANT USAGE ON SEQUENCE wdh_load_load_id_seq TO {role}")
+        job.execute(
+            f"GRANT DELETE ON performance TO {role}; GRANT UPDATE ON wdh_load TO {role};"
+            f" GRANT USAGE ON SEQUENCE wdh_load_load_id_seq TO {role}"
+        )
         assert warehouse.apply(connection, second).loaded
     finally:
         connection.close()

@@ -56,6 +56,7 @@ RECEIPT_COLUMNS = {
     "rows_skipped": "bigint NOT NULL",
     "deleted": "bigint NOT NULL",
     "inserted": "bigint NOT NULL",
+    "taken_over": "bigint NOT NULL DEFAULT 0",
     "plan_digest": "text NOT NULL",
     "version": "text NOT NULL",
     "loaded_by": "text NOT NULL DEFAULT session_user",
@@ -314,8 +315,12 @@ def _after_rows(load: Load) -> Iterator[str]:
     delete = delete_statement(load)
     if delete:
         yield "-- What is replaced.\n"
-        yield f"WITH gone AS (\n{delete}\n    RETURNING 1)\n"
-        yield "UPDATE pg_temp.wdh_this SET deleted = (SELECT count(*) FROM gone);\n\n"
+        yield "CREATE TEMPORARY TABLE wdh_gone (load_id bigint, rows bigint) ON COMMIT DROP;\n"
+        yield f"WITH gone AS (\n{delete}\n    RETURNING t.load_id)\n"
+        yield "INSERT INTO pg_temp.wdh_gone SELECT load_id, count(*) FROM gone GROUP BY load_id;\n"
+        yield "UPDATE pg_temp.wdh_this SET deleted = (SELECT coalesce(sum(rows), 0) FROM pg_temp.wdh_gone);\n"
+        yield f"UPDATE {_receipts(load)} AS l SET taken_over = l.taken_over + g.rows\n"
+        yield "    FROM pg_temp.wdh_gone AS g WHERE g.load_id = l.load_id;\n\n"
     yield f"-- The rows.\n{insert_statement(load)};\n\n"
     yield "-- The receipt, in the same transaction.\n"
     yield _receipt_values(load)
@@ -353,7 +358,7 @@ def receipt(schema: str, digest: str) -> str:
     )
 
 
-_GIVEN_BY_SERVER = ("loaded_by", "client", "started_at", "finished_at")
+_GIVEN_BY_SERVER = ("taken_over", "loaded_by", "client", "started_at", "finished_at")
 _RECEIPT_START = re.compile(rb'^INSERT INTO ("(?:[^"]|"")+")\."' + RECEIPTS.encode() + rb'"$')
 _RECEIPT_DIGEST = re.compile(rb"'([0-9a-f]{64})'")
 
@@ -491,8 +496,8 @@ def _overlapping(load: Load) -> str:
     match = " AND ".join(f"t.{identifier(name)} = s.{identifier(name)}" for name in load.key)
     shown = _shown_key(load, "s")
     return (
-        "SELECT format('%s keys are held by another workbook, for example %s', max(found.total),"
-        " string_agg(found.shown, '; '))\n"
+        "SELECT format('%s keys are held by another workbook, for example %s (overlap: replace takes them over)',"
+        " max(found.total), string_agg(found.shown, '; '))\n"
         f"    FROM (SELECT format('%s in row %s, held by %s row %s', {shown}, s.workbook_row, l.workbook,"
         " t.workbook_row) AS shown, count(*) OVER () AS total\n"
         f"        FROM pg_temp.wdh_staged AS s JOIN {qualified(load.schema, load.name)} AS t ON {match}\n"

@@ -99,6 +99,20 @@ def steps_of(snapshot: Snapshot, workbook: str) -> Steps:
     return Steps(config.load_settings().work_dir, snapshot, snapshot.file(workbook))
 
 
+def loaded_before(snapshot: Snapshot, workbook: str) -> Steps | None:
+    """
+    Return the workbook whose load comes before another's; None where the order does not matter.
+
+    Under ``overlap: replace`` the later of two loads has the keys that both hold: which is the later one must not
+    depend on the workers, so that there the loads follow each other in the order of the paths.
+    """
+    if snapshot.config.overlap != "replace":
+        return None
+    paths = [file.path for file in snapshot.chosen]
+    at = paths.index(workbook)
+    return steps_of(snapshot, paths[at - 1]) if at else None
+
+
 def _connection(announce: Callable[[str], None] = lambda line: None) -> warehouse.Connection:
     """Return this process's connection to the warehouse; a forked process has its own."""
     settings = config.load_settings()
@@ -112,7 +126,7 @@ def is_loaded(one: Steps) -> bool:
     """Tell whether the warehouse holds a workbook's records, as far as they are known."""
     if not one.outcome_path.exists():
         return False
-    present = warehouse.newest_receipt(_connection(), one.place, one.config.overlap)
+    present = warehouse.newest_receipt(_connection(), one.place)
     return warehouse.is_loaded(present, one.outcome()["digest"], one.config.replace)
 
 
@@ -195,7 +209,7 @@ class Run:
         _add_outcome(summary, one)
         if not before and not self._is_complete(one):
             summary.status, summary.error = "failed", self._error(one)
-        elif one.planned():
+        else:
             self._add_load(summary, one, before)
         return summary
 
@@ -218,8 +232,9 @@ class Run:
         return f"{one.file.path}: not done, the run ended before; run the same command again"
 
     def _add_load(self, summary: FileSummary, one: Steps, before: bool) -> None:
-        planned = one.planned_account()
-        summary.plan, summary.batches, summary.inserted = planned["plan"], planned["batches"], planned["inserted"]
+        if one.planned():
+            planned = one.planned_account()
+            summary.plan, summary.batches, summary.inserted = planned["plan"], planned["batches"], planned["inserted"]
         if self.plan_only:
             return
         loaded = targets.read_json(one.loaded_path) if one.loaded_path.exists() else None

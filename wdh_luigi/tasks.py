@@ -119,8 +119,12 @@ class Load(WorkbookTask):
 
     plan_only = Switch(default=True)
 
-    def requires(self) -> ProcessTrustee:
-        return self.clone(ProcessTrustee, key=self.steps.process_key)  # type: ignore[no-any-return]
+    def requires(self) -> list[WorkbookTask]:
+        process = self.clone(ProcessTrustee, key=self.steps.process_key)
+        before = None if self.plan_only else run.loaded_before(run.frozen(self.domain, self.snapshot), self.workbook)
+        if before is None:
+            return [process]
+        return [process, self.clone(Load, workbook=before.file.path, key=before.load_key)]
 
     def output(self) -> list[luigi.LocalTarget]:
         return _targets(self.steps.plan_path, self.steps.planned_path)

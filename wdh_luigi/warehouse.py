@@ -98,12 +98,12 @@ def _without(text: str, secret: str | None) -> str:
     return text.replace(secret, "***") if secret else text
 
 
-def newest_receipt(connection: Connection, place: plan.Place, overlap: str) -> Receipt | None:
+def newest_receipt(connection: Connection, place: plan.Place) -> Receipt | None:
     """
     Return the newest receipt of a place, or None where nothing of it was ever loaded.
 
-    Its rows stand when the table still holds as many of the load as it inserted; under ``overlap: replace``, where
-    other places may take them over, when it holds any.
+    Its rows stand when the table still holds as many of the load as it inserted, but for those that later loads took
+    over (``overlap: replace``).
     """
     receipts = plan.qualified(place.schema, plan.RECEIPTS)
     table = plan.qualified(place.schema, place.name)
@@ -113,19 +113,19 @@ def newest_receipt(connection: Connection, place: plan.Place, overlap: str) -> R
         if not has_receipts:
             return None
         cursor.execute(
-            f"SELECT load_id, records_digest, replace, deleted, inserted FROM {receipts}"
+            f"SELECT load_id, records_digest, replace, deleted, inserted, taken_over FROM {receipts}"
             " WHERE domain = %s AND table_name = %s AND period = %s AND source = %s ORDER BY load_id DESC LIMIT 1",
             (place.domain, place.table, place.period, place.source),
         )
         found = cursor.fetchone()
         if found is None:
             return None
-        load_id, digest, replace, deleted, inserted = found
+        load_id, digest, replace, deleted, inserted, taken_over = found
         standing = 0
         if has_table:
             cursor.execute(f"SELECT count(*) FROM {table} WHERE load_id = %s", (load_id,))
             standing = cursor.fetchone()[0]
-    stand = has_table and (standing == inserted or (overlap == "replace" and standing > 0))
+    stand = has_table and standing == inserted - taken_over
     return Receipt(load_id, digest, replace, deleted, inserted, stand)
 
 
@@ -158,12 +158,12 @@ def apply(connection: Connection, path: Path, plan_digest: str | None = None) ->
     if plan_digest not in (None, written.plan_digest):
         raise PlanError(str(path), "is another plan than was written there", "delete it and run again")
     with locked(connection, written):
-        present = newest_receipt(connection, written.place, written.overlap)
+        present = newest_receipt(connection, written.place)
         if present is not None and is_loaded(present, written.digest, written.replace):
             return Applied(False, present)
         with path.open("rb") as file:
             _run(connection, file, written, path)
-        loaded = newest_receipt(connection, written.place, written.overlap)
+        loaded = newest_receipt(connection, written.place)
     assert loaded is not None, "the plan wrote its receipt"
     return Applied(True, loaded)
 
@@ -213,7 +213,7 @@ def staged(connection: Connection, path: Path, written: plan.Written) -> Iterato
     Raises:
         DatabaseError: a guard of the plan stops it, as it would stop its load.
     """
-    with path.open("rb") as file, _asking(f"plan {path}"), connection.cursor() as cursor:
+    with path.open("rb") as file, _asking(f"{written.workbook}, plan {path}"), connection.cursor() as cursor:
         try:
             _execute(cursor, _Hashing(file), written, until=plan.CHANGES_BEGIN.strip())
             yield cursor
@@ -235,7 +235,7 @@ def _execute(cursor: Any, stream: _Hashing, written: plan.Written, until: bytes 
 def _run(connection: Connection, file: BinaryIO, written: plan.Written, path: Path) -> None:
     stream = _Hashing(file)
     try:
-        with _asking(f"plan {path}"), connection.cursor() as cursor:
+        with _asking(f"{written.workbook}, plan {path}"), connection.cursor() as cursor:
             _execute(cursor, stream, written)
             if stream.sha.hexdigest() != written.plan_digest:
                 raise PlanError(str(path), "changed while it was applied", "delete it and run again")

@@ -158,3 +158,14 @@ def test_a_correction_of_late_rows_alone_is_no_wrong_month(job: Job) -> None:
     book.save(job.inbox / f"更正_{NAME}")
     job.load()
     assert [(row[0].month, row[1]) for row in job.table()] == [(10, "P2"), (11, "P1")]
+
+
+def test_many_rejects_have_their_reasons_in_the_column(job: Job) -> None:
+    """Comments are drawings, which Excel and memory bear by the thousand at most; no row is left out for that."""
+    workbook(job.inbox / NAME, [[2024, 11, f"P{at}", "6", "abc", 1, 1] for at in range(1200)])
+    job.run()
+    _, sheet = rejects_workbook(job)
+    found = texts(sheet)[1:]
+    assert [row[-2:] for row in found] == [["收益率 not a number or percentage", at + 2] for at in range(1200)]
+    assert sum(cell.comment is not None for cell in sheet["E"]) == 1000
+    assert sum(bool(cell.fill.fill_type) for cell in sheet["E"]) == 1200

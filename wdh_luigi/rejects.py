@@ -24,6 +24,7 @@ from wdh_luigi.cells import Cell, ErrorCell, NumberCell
 CORRECTION = "更正"
 REASON, ORIGINAL_ROW = "原因", "原行号"
 _REASON_WIDTH = 60  # characters
+_COMMENTED_ROWS = 1000  # a comment is a drawing, some kB each; further rows have their reasons in the column alone
 _BAD = PatternFill("solid", start_color="FFFFC7CE")
 _HEADING = Font(bold=True)
 _AUTHOR = "wdh_luigi"
@@ -70,10 +71,12 @@ def write(
     for title in titles:
         tab.append([_cell(tab, cell) for cell in title])
     tab.append([_heading(tab, cell) for cell in (*headings, REASON, ORIGINAL_ROW)])
+    written = 0
     for number, cells in rows:
         if number in rejects:
+            written += 1
             shown = [_as_ratio(cell) if at in ratios else cell for at, cell in enumerate(cells[:width])]
-            tab.append(_rejected(tab, number, shown, width, rejects[number]))
+            tab.append(_rejected(tab, number, shown, width, rejects[number], commented=written <= _COMMENTED_ROWS))
     book.save(file)
 
 
@@ -84,7 +87,7 @@ def _as_ratio(cell: Cell) -> Cell:
 
 
 def _rejected(
-    tab: Any, number: int, cells: Sequence[Cell], width: int, found: Sequence[Mapping[str, Any]]
+    tab: Any, number: int, cells: Sequence[Cell], width: int, found: Sequence[Mapping[str, Any]], *, commented: bool
 ) -> list[Any]:
     """Return a rejected row's cells; what stands right of the headings is nobody's, and left out."""
     row = [_cell(tab, cell) for cell in (*cells, *[None] * (width - len(cells)))]
@@ -93,7 +96,8 @@ def _rejected(
             letters, _ = coordinate_from_string(reject["cell"])
             bad = row[column_index_from_string(letters) - 1]
             bad.fill = _BAD
-            bad.comment = Comment(_legal(reject["reason"]), _AUTHOR)
+            if commented:
+                bad.comment = Comment(_legal(reject["reason"]), _AUTHOR)
     reasons = "; ".join(" ".join(filter(None, (one["heading"], one["reason"]))) for one in found)
     return [*row, _cell(tab, reasons), _cell(tab, number)]
 

@@ -354,3 +354,22 @@ def test_who_has_a_key_that_two_workbooks_hold_does_not_depend_on_workers(job: J
     assert {(file["status"], file["deleted"], file["inserted"]) for file in job.summary()["files"]} == {
         ("unchanged", 0, 0)
     }
+
+
+def test_luigi_build_writes_its_summary_when_it_ends(job: Job) -> None:
+    """From Python there is no end of the process to wait for; each run has its own summary."""
+    workbook(job.inbox / NAME, [ROW])
+    code = """
+import json, luigi, wdh_luigi
+for _ in range(2):
+    assert luigi.build([wdh_luigi.ProcessDomain(plan_only=False)], local_scheduler=True)
+    print("status", json.load(open("work/summary.json"))["files"][0]["status"])
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=job.environment, cwd=job.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("status")] == [
+        "status done",
+        "status unchanged",
+    ]
+    assert job.table() == [RECORD]

@@ -22,6 +22,7 @@ from typing import Any
 import luigi
 import luigi.configuration
 import luigi.interface
+from luigi.cmdline_parser import CmdlineParser
 
 from wdh_luigi import run
 from wdh_luigi.errors import WdhError, one_line
@@ -128,15 +129,29 @@ def begin(task: Any, loads: Sequence[Any]) -> None:
     _runs[task.task_id] = run.Run(snapshot, mode, task.plan_only, command(task), complete, started)
 
 
+def end(task: Any) -> None:
+    """
+    Write the summary of a run that has come to its end, where luigi.build runs it.
+
+    Luigi's command ends its process, and the summary is the last thing that it says.
+    """
+    if CmdlineParser.get_instance() is None and task.task_id in _runs:
+        _tell(_runs.pop(task.task_id))
+
+
 def _finish() -> None:
     for one in _runs.values():
-        try:
-            one.finish(sys.stdout)
-        except WdhError as error:
-            announce(f"error: {error}")
-        except KeyboardInterrupt:  # atexit would show it as an exception that is ignored
-            announce("interrupted: the summary is not whole; run the same command again to see it")
+        _tell(one)
     _runs.clear()
+
+
+def _tell(one: run.Run) -> None:
+    try:
+        one.finish(sys.stdout)
+    except WdhError as error:
+        announce(f"error: {error}")
+    except KeyboardInterrupt:  # atexit would show it as an exception that is ignored
+        announce("interrupted: the summary is not whole; run the same command again to see it")
 
 
 def command(task: Any) -> str:

@@ -186,9 +186,15 @@ class ProcessDomain(luigi.Task):
 
     def run(self) -> None:
         launch.logger.info("%s: every workbook is %s", self.domain, "planned" if self.plan_only else "loaded")
+        launch.end(self)
 
     def on_failure(self, exception: BaseException) -> str:
         return launch.explain(exception)
+
+
+@ProcessDomain.event_handler(luigi.Event.DEPENDENCY_PRESENT)
+def _nothing_to_do(task: ProcessDomain) -> None:
+    launch.end(task)
 
 
 @WorkbookTask.event_handler(luigi.Event.PROCESS_FAILURE)

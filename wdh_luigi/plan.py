@@ -273,7 +273,7 @@ def _head(load: Load) -> Iterator[str]:
 def _header(load: Load) -> dict[str, Any]:
     """Return what a plan says of itself to whoever applies it; escaped, so that no encoding of psql's matters."""
     place = ("domain", "table", "period", "source")
-    names = (*place, "workbook", "mode", "replace", "overlap", "digest", "counts", "lock_timeout")
+    names = (*place, "workbook", "mode", "replace", "digest", "lock_timeout")
     return {name: getattr(load, name) for name in names} | {"columns": list(load.columns), "key": list(load.key)}
 
 
@@ -557,7 +557,7 @@ class Written:
         receipt_at: where its receipt begins.
         plan_digest: sha256 of the bytes before.
         place: what it fills.
-        digest, replace, overlap, workbook, mode, counts, lock_timeout, columns, key: as in Load, columns by name.
+        digest, replace, workbook, mode, lock_timeout, columns, key: as in Load, columns by name.
     """
 
     receipt_at: int
@@ -565,10 +565,8 @@ class Written:
     place: Place
     digest: str
     replace: str
-    overlap: str
     workbook: str
     mode: str
-    counts: dict[str, int]
     lock_timeout: int
     columns: list[str]
     key: list[str]

@@ -203,7 +203,6 @@ class Outcome:
     The account of a workbook's rows: read = accepted + rejected + duplicate.
 
     Attributes:
-        digest: sha256 over the accepted records in the order of their rows.
         conflicts: rows that were accepted before another row contradicted them; they are rejected.
         periods: how many rows were understood of each month.
         reasons: how often each kind of reason was given, with its first instance.
@@ -213,7 +212,6 @@ class Outcome:
     accepted: int = 0
     rejected: int = 0
     duplicate: int = 0
-    digest: str = ""
     conflicts: set[int] = field(default_factory=set)
     duplicates: list[dict[str, int]] = field(default_factory=list)
     warnings: int = 0

@@ -113,9 +113,8 @@ def newest_receipt(connection: Connection, place: plan.Place) -> Receipt | None:
         if not has_receipts:
             return None
         cursor.execute(
-            f"SELECT load_id, records_digest, replace, deleted, inserted, taken_over FROM {receipts}"
-            " WHERE domain = %s AND table_name = %s AND period = %s AND source = %s ORDER BY load_id DESC LIMIT 1",
-            (place.domain, place.table, place.period, place.source),
+            f"SELECT load_id, records_digest, replace, deleted, inserted, taken_over FROM {receipts} AS l"
+            f" WHERE {plan.same_place(place)} ORDER BY load_id DESC LIMIT 1"
         )
         found = cursor.fetchone()
         if found is None:

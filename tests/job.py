@@ -81,6 +81,17 @@ class Job:
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
+    def wdh(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run the wdh command with the job's settings."""
+        return subprocess.run(
+            [sys.executable, "-c", "from wdh_luigi.cli import main; main()", *arguments],
+            cwd=self.folder,
+            env={**self.environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def summary(self) -> dict[str, Any]:
         """Return the newest run's summary.json."""
         document: dict[str, Any] = json.loads((self.work / "trustee_performance" / "summary.json").read_text("utf-8"))

@@ -49,6 +49,7 @@ EVERY_KEY = r"""domains:
     max_delete_ratio: 0.25
     lock_timeout: 30
     statement_timeout: 60
+    keep_history: true
     max_reject_ratio: 0.25
 discovery:
   file_extensions: [.XLSX]
@@ -485,7 +486,7 @@ def test_a_secret_is_in_no_text_of_the_settings(monkeypatch: pytest.MonkeyPatch)
 def test_every_key_that_the_design_names_is_known() -> None:
     """The design's list and the model's are one."""
     named = "description pattern select on_tie sheet table pk replace overlap mode reader rate_unit max_reject_ratio"
-    named += " max_delete_ratio lock_timeout statement_timeout"
+    named += " max_delete_ratio lock_timeout statement_timeout keep_history"
     assert sorted(named.split()) == sorted(DomainConfig.model_fields)
     shared = "file_extensions exclude_directories ignore_patterns max_depth follow_symlinks"
     assert sorted(shared.split()) == sorted(Discovery.model_fields)

@@ -16,7 +16,7 @@ LAYERS = [
     {"tasks"},
     {"launch"},
     {"run"},
-    {"steps", "preview", "ground"},
+    {"steps", "preview", "ground", "history"},
     {"validate", "warehouse"},
     {"discover", "workbook", "plan", "report", "rejects"},
     {"domains"},

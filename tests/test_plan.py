@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import subprocess
 from datetime import date
@@ -9,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg2.extensions
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -37,6 +40,9 @@ def load(**changes: Any) -> plan.Load:
         "max_delete_ratio": 0.5,
         "lock_timeout": 600,
         "statement_timeout": 0,
+        "keep_history": False,
+        "sheet": "业绩",
+        "cells": {"report_date": "A", "plan_code": "B", "return_rate": "C", "note": "D"},
         "counts": {"read": 1, "accepted": 1, "rejected": 0, "duplicate": 0, "skipped": 0},
         "digest": "d1",
         "version": "0",
@@ -164,10 +170,11 @@ def test_many_rows_are_staged_in_batches(job: Job, tmp_path: Path) -> None:
 def test_a_changed_plan_is_refused(tmp_path: Path, tamper: Any) -> None:
     """A yes given to other bytes is no yes: edited, cut, appended to, or with other line ends."""
     path = written(tmp_path / "plan.sql", load(), record())
-    plan.verify(path)
+    with warehouse.opened(path):
+        pass
     path.write_bytes(tamper(path.read_bytes()))
-    with pytest.raises(PlanError, match="not what was written"):
-        plan.verify(path)
+    with pytest.raises(PlanError, match="not what was written"), warehouse.opened(path):
+        pass
 
 
 def test_a_plan_is_not_applied_twice(job: Job, tmp_path: Path) -> None:
@@ -334,3 +341,123 @@ def test_rights_that_are_missing_are_named(job: Job, tmp_path: Path) -> None:
     finally:
         connection.close()
         job.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_role_that_can_make_nothing_is_told_all_that_is_missing(job: Job, tmp_path: Path) -> None:
+    """One message, before anything is written: the tables, their history, temporary tables; then the schema itself."""
+    path = written(tmp_path / "plan.sql", load(keep_history=True), record())
+    role = f"reader_{os.getpid()}"
+    (name,) = job.query("SELECT current_database()")[0]
+    job.execute(f'CREATE ROLE {role}; REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC')
+    connection = warehouse.connect(str(job.database))
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET ROLE {role}")
+        with pytest.raises(DatabaseError) as refused:
+            warehouse.apply(connection, path)
+        for table in ("performance", "wdh_load", "performance_history"):
+            assert f'"public"."{table}" is missing, and {role} lacks the right to CREATE in' in str(refused.value)
+        assert f"{role} lacks the right to TEMPORARY of database {name}" in str(refused.value)
+        job.execute("REVOKE USAGE ON SCHEMA public FROM PUBLIC")
+        with pytest.raises(DatabaseError, match="permission denied for schema public; nothing was written; grant it"):
+            warehouse.apply(connection, path)
+    finally:
+        connection.close()
+        job.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    missing = written(tmp_path / "s.sql", load(table="nowhere.performance"), record())
+    with pytest.raises(DatabaseError, match="there is no schema nowhere"):
+        apply(str(job.database), missing)
+
+
+def test_a_refused_row_is_named_with_its_cells(job: Job, tmp_path: Path) -> None:
+    """Whoever mends the workbook needs the cell, not a constraint's name alone; the first bad row of many is found."""
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record(rate="0.01")))
+    job.execute(
+        "ALTER TABLE performance ADD CONSTRAINT small CHECK (return_rate < 0.05),"
+        " ADD CONSTRAINT pair CHECK (note <> plan_code); CREATE UNIQUE INDEX notes ON performance (note)"
+    )
+    good = [record(at, f"P{at}", "0.01", f"n{at}") for at in range(2, 30)]
+
+    def refused(*bad: dict[str, Any]) -> str:
+        path = written(tmp_path / "b.sql", load(digest="d2"), *good[:20], *bad, *good[20:])
+        with pytest.raises(DatabaseError) as error:
+            apply(str(job.database), path)
+        return str(error.value)
+
+    first = refused(record(99, "X", "0.5"), record(100, "Y", "0.6"))
+    assert first.startswith("2024_11.xlsx, sheet 业绩, cell C99: PostgreSQL refused: ")
+    assert 'violates check constraint "small"' in first
+    assert refused(record(99, "X", None, "X")).startswith("2024_11.xlsx, sheet 业绩, cell D99, B99: ")
+    assert refused(record(99, "X", None, "n3")).startswith("2024_11.xlsx, sheet 业绩, cell D99: ")
+    job.execute(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF NEW.plan_code = ''X'' THEN RAISE ''not X''; END IF; RETURN NEW; END';"
+        "CREATE TRIGGER no BEFORE INSERT ON performance FOR EACH ROW EXECUTE FUNCTION no()"
+    )
+    assert refused(record(99, "X", None)) == (
+        "2024_11.xlsx, sheet 业绩, row 99: PostgreSQL refused: not X; nothing was written"
+    )
+    assert job.query("SELECT count(*) FROM performance") == [(1,)]
+
+
+def test_a_character_that_the_database_cannot_hold_is_named_by_its_row(
+    postgres_server: str, job: Job, tmp_path: Path
+) -> None:
+    """A database in LATIN1 has no Chinese: COPY says in which of its lines, which is some row of the workbook."""
+    name = f"latin_{os.getpid()}"
+    with contextlib.closing(warehouse.connect(postgres_server)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+        try:
+            path = written(tmp_path / "plan.sql", load(), record(), record(7, "P2", None, "乗"))
+            parts = psycopg2.extensions.parse_dsn(postgres_server)
+            with pytest.raises(DatabaseError, match=r"2024_11\.xlsx, sheet 业绩, row 7: PostgreSQL refused: character"):
+                apply(psycopg2.extensions.make_dsn(**{**parts, "dbname": name}), path)
+        finally:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a_read_only_database_is_one_line(job: Job, tmp_path: Path) -> None:
+    """A standby, or a role that only reads."""
+    path = written(tmp_path / "plan.sql", load(), record())
+    connection = warehouse.connect(str(job.database))
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    with pytest.raises(DatabaseError, match=r"read-only transaction; nothing was written; name a server that takes"):
+        warehouse.apply(connection, path)
+    connection.close()
+
+
+@pytest.mark.parametrize("table", ["a" * 63, "表" * 21, "业" * 20 + "abc"])
+def test_names_of_63_bytes_are_whole(job: Job, tmp_path: Path, table: str) -> None:
+    """PostgreSQL keeps 63 bytes of a name: one longer would be another table."""
+    one = load(table=table, columns={**COLUMNS, table: "text"}, key=["report_date", table])
+    path = written(tmp_path / "plan.sql", one, {**record(), table: "x"})
+    assert apply(str(job.database), path).loaded
+    assert job.query(f'SELECT "{table}" FROM "{table}"') == [("x",)]
+    assert not apply(str(job.database), path).loaded
+
+
+def test_a_plan_of_another_version_is_told_from_a_changed_one(tmp_path: Path) -> None:
+    """After an upgrade: nothing was tampered with, the plan is only not this version's."""
+    path = written(tmp_path / "plan.sql", load(), record())
+    former = path.read_bytes().replace(b'"format": 2', b'"format": 1')
+    at = former.rindex(b"INSERT INTO")
+    path.write_bytes(former[:at] + plan.receipt("public", hashlib.sha256(former[:at]).hexdigest()).encode())
+    with pytest.raises(PlanError, match="another version wrote it"), warehouse.opened(path):
+        pass
+
+
+def test_receipts_of_a_former_version_get_their_new_columns(job: Job, tmp_path: Path) -> None:
+    """An upgrade reloads nothing, and the next load finds the receipts that it needs."""
+    first = written(tmp_path / "a.sql", load(), record())
+    apply(str(job.database), first)
+    job.execute(
+        "ALTER TABLE wdh_load DROP taken_over, DROP kept_history, DROP date_column, DROP first_date, DROP last_date,"
+        " DROP reverted_at, DROP reverted_by"
+    )
+    assert not apply(str(job.database), first).loaded
+    assert apply(str(job.database), written(tmp_path / "b.sql", load(digest="d2"), record(rate="0.06"))).loaded
+    assert job.query("SELECT taken_over, kept_history, first_date FROM wdh_load ORDER BY load_id") == [
+        (1, False, None),
+        (0, False, date(2024, 11, 1)),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from wdh_luigi import config, discover, domains, embedded, ground, plan, preview, warehouse, workbook
+from wdh_luigi import config, discover, domains, embedded, ground, history, plan, preview, warehouse, workbook
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.errors import PlanError, WdhError, one_line
 from wdh_luigi.workbook import guard
@@ -61,10 +62,10 @@ def apply(plans: tuple[Path, ...], expect_diff: bool) -> None:
     """Apply reviewed plans, each in one transaction; also on another machine than the one that wrote them."""
 
     def one(connection: warehouse.Connection, path: Path) -> None:
-        with warehouse.locked(connection, plan.verify(path)):
+        with warehouse.opened(path) as (_, written), warehouse.locked(connection, written.place, written.lock_timeout):
             if expect_diff:
                 ground.expect(connection, path)
-            click.echo(_applied(path, warehouse.apply(connection, path)))
+            click.echo(_applied(path, warehouse.apply(connection, path, written.plan_digest, reverted_too=True)))
 
     _each_plan(plans, one)
 
@@ -80,6 +81,29 @@ def diff(plans: tuple[Path, ...]) -> None:
         _show_ground(path, found)
 
     _each_plan(plans, one)
+
+
+@main.command()
+@click.argument("load", type=click.IntRange(min=1))
+@click.option("--domain", help="Whose load it is, where tables in several schemas have one of that number.")
+def revert(load: int, domain: str | None) -> None:
+    """
+    Take a load back: its rows leave the table, and those that it had replaced come back (keep_history: true).
+
+    LOAD is its load_id in wdh_load. It stays reverted until its workbook changes or wdh apply is given its plan.
+    """
+    settings = config.load_settings()
+    path = settings.data_sources_config
+    sources = config.load_data_sources(path)
+    entries = [config.domain_config(sources, domain, path)] if domain else list(sources.domains.values())
+    schemas = sorted({plan.schema_of(entry.table) for entry in entries})
+    with contextlib.closing(warehouse.connect(warehouse.uri_of(settings, click.echo))) as connection:
+        schema = history.find(connection, schemas, load)
+        done = history.revert(connection, schema, load, max(entry.lock_timeout for entry in entries))
+    click.echo(
+        f"load {load} of {one_line(done.workbook)} is reverted: {done.removed} rows taken out, {done.restored} put"
+        " back; it stays so until its workbook changes or wdh apply is given its plan"
+    )
 
 
 def _each_plan(plans: tuple[Path, ...], action: Callable[[warehouse.Connection, Path], None]) -> None:

@@ -89,11 +89,14 @@ def _known_pattern(text: str) -> str:
     return text
 
 
+_LONGEST_NAME = 63  # bytes
+
+
 def _plain_identifier(name: str) -> str:
     if not name or not name.isprintable():
         raise ValueError("is empty or holds a control character")
-    if len(name.encode()) > 63:
-        raise ValueError("is longer than the 63 bytes that PostgreSQL keeps of a name")
+    if len(name.encode()) > _LONGEST_NAME:
+        raise ValueError(f"is longer than the {_LONGEST_NAME} bytes that PostgreSQL keeps of a name")
     return name
 
 
@@ -161,11 +164,18 @@ class DomainConfig(Section):
     max_delete_ratio: float = Field(default=0.5, ge=0, le=1)
     lock_timeout: int = Field(default=600, gt=0)
     statement_timeout: int = Field(default=0, ge=0)
+    keep_history: bool = False
 
     @model_validator(mode="after")
     def _keys_to_delete_by(self) -> DomainConfig:
         if self.mode == "delete_insert" and not self.pk:
             raise ValueError("has no pk, by whose columns delete_insert deletes")
+        return self
+
+    @model_validator(mode="after")
+    def _room_for_the_history(self) -> DomainConfig:
+        if self.keep_history and len(self.table.rpartition(".")[2].encode()) > _LONGEST_NAME - len("_history"):
+            raise ValueError(f"keeps a history: its table's name with _history is longer than {_LONGEST_NAME} bytes")
         return self
 
 

@@ -48,8 +48,11 @@ def diff(connection: warehouse.Connection, path: Path) -> Ground:
         PlanError: the plan's bytes are not what was written.
         DatabaseError: a guard of the plan stops it, as it would stop its load.
     """
-    written = plan.verify(path)
-    with warehouse.locked(connection, written), warehouse.staged(connection, path, written) as cursor:
+    with (
+        warehouse.opened(path) as (file, written),
+        warehouse.locked(connection, written.place, written.lock_timeout),
+        warehouse.staged(connection, file, written, path) as cursor,
+    ):
         new, changed, unchanged = _rows(cursor, written)
         gone = _not_held(cursor, written)
         is_place = written.replace == "place" and written.mode == "delete_insert"
@@ -83,10 +86,6 @@ def expect(connection: warehouse.Connection, path: Path) -> None:
 _COUNTS = ("new", "changed", "unchanged", "deleted", "left_over")
 
 
-def _table(written: plan.Written) -> str:
-    return plan.qualified(written.place.schema, written.place.name)
-
-
 def _match(written: plan.Written) -> str:
     return " AND ".join(f"t.{plan.identifier(name)} = s.{plan.identifier(name)}" for name in written.key) or "false"
 
@@ -104,7 +103,7 @@ def _rows(cursor: Any, written: plan.Written) -> tuple[int, int, int]:
     cursor.execute(
         "SELECT count(*) FILTER (WHERE t.ctid IS NULL),"
         f" count(*) FILTER (WHERE t.ctid IS NOT NULL AND ({_differ(_figures(written))})), count(*)"
-        f" FROM pg_temp.wdh_staged AS s LEFT JOIN {_table(written)} AS t ON {_match(written)}"
+        f" FROM pg_temp.wdh_staged AS s LEFT JOIN {written.place.target} AS t ON {_match(written)}"
     )
     new, changed, rows = cursor.fetchone()
     return new, changed, rows - new - changed
@@ -112,9 +111,8 @@ def _rows(cursor: Any, written: plan.Written) -> tuple[int, int, int]:
 
 def _not_held(cursor: Any, written: plan.Written) -> int:
     """Count the rows of former loads of the plan's place whose keys the workbook does not hold."""
-    receipts = plan.qualified(written.place.schema, plan.RECEIPTS)
     cursor.execute(
-        f"SELECT count(*) FROM {_table(written)} AS t JOIN {receipts} AS l ON l.load_id = t.load_id"
+        f"SELECT count(*) FROM {written.place.target} AS t JOIN {written.place.receipts} AS l ON l.load_id = t.load_id"
         f" WHERE {plan.same_place(written.place)}"
         f" AND NOT EXISTS (SELECT FROM pg_temp.wdh_staged AS s WHERE {_match(written)})"
     )
@@ -128,7 +126,7 @@ def _examples(cursor: Any, written: plan.Written) -> list[list[str | None]]:
         return []
     cursor.execute(
         f"SELECT concat_ws(' ', {key}), c.name, c.old, c.new FROM pg_temp.wdh_staged AS s"
-        f" JOIN {_table(written)} AS t ON {_match(written)}"
+        f" JOIN {written.place.target} AS t ON {_match(written)}"
         f" CROSS JOIN LATERAL (VALUES {changes}) AS c (name, old, new)"
         f" WHERE c.old IS DISTINCT FROM c.new ORDER BY s.workbook_row, c.name LIMIT {_EXAMPLES}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import time
@@ -133,7 +134,7 @@ def is_loaded(one: Steps) -> bool:
 def apply(one: Steps) -> dict[str, Any]:
     """Apply a workbook's plan; return its account with the receipt."""
     planned = one.planned_account()
-    applied = warehouse.apply(_connection(), one.plan_path, planned["plan_digest"])
+    applied = warehouse.again(lambda: warehouse.apply(_connection(), one.plan_path, planned["plan_digest"]))
     account = {
         **planned,
         "loaded": applied.loaded,
@@ -188,10 +189,15 @@ class Run:
         report.show(summary, out, statements=shown, command=self.command, written=path)
         return summary
 
+    @functools.cached_property
+    def _reverted(self) -> dict[tuple[str, str], str]:
+        """Return what was reverted of the run's places, by their period and source."""
+        any_place = steps_of(self.snapshot, self.snapshot.chosen[0].path).place
+        return warehouse.reverted(_connection(), any_place)
+
     def _statements(self, file: Candidate) -> list[str]:
         load = steps_of(self.snapshot, file.path).load()
-        delete = plan.delete_statement(load)
-        return [*([delete + ";"] if delete else []), plan.insert_statement(load) + ";"]
+        return [f"{statement};" for statement in (*plan.delete_statements(load), plan.insert_statement(load))]
 
     def _summary(self, file: Candidate, before: bool) -> FileSummary:
         one = steps_of(self.snapshot, file.path)
@@ -240,6 +246,8 @@ class Run:
         loaded = targets.read_json(one.loaded_path) if one.loaded_path.exists() else None
         if before or not loaded or not loaded["loaded"]:
             summary.status, summary.deleted, summary.inserted = "unchanged", 0, 0
+            if what := self._reverted.get((one.place.period, one.place.source)):
+                summary.notes.append(f"{what}: it stays so until the workbook changes or wdh apply is given the plan")
         else:
             summary.deleted, summary.inserted = loaded["deleted"], loaded["inserted"]
             reviewed = "a plan-only run had written this plan" if loaded["reviewable"] else "no plan-only run before"

@@ -24,7 +24,7 @@ from wdh_luigi.errors import ConfigError, WorkbookError
 from wdh_luigi.schema import Domain
 from wdh_luigi.workbook import Extremes, Profile, guard
 from wdh_luigi.workbook.book import Row
-from wdh_luigi.workbook.headings import Headings
+from wdh_luigi.workbook.headings import Headings, letters
 
 
 class Steps:
@@ -71,7 +71,7 @@ class Steps:
         """Depends on the records, the place, and how they are loaded."""
         config = self.config
         how: list[object] = [self.file.source, config.table, config.pk, config.mode, config.replace, config.overlap]
-        how += [config.max_delete_ratio, config.lock_timeout, config.statement_timeout]
+        how += [config.max_delete_ratio, config.lock_timeout, config.statement_timeout, config.keep_history]
         return targets.digest_of("load", self.process_key, how, _code("plan"))
 
     @property
@@ -250,10 +250,22 @@ class Steps:
             max_delete_ratio=config.max_delete_ratio,
             lock_timeout=config.lock_timeout,
             statement_timeout=config.statement_timeout,
+            keep_history=config.keep_history,
+            sheet=outcome["sheet"],
+            cells=self._cells(),
             counts={word: outcome[f"rows_{word}"] for word in words},
             digest=outcome["digest"],
             version=metadata.version("wdh_luigi"),
         )
+
+    def _cells(self) -> dict[str, str]:
+        """Return the letters under which the table's columns stand in the sheet."""
+        found = _profile(targets.read_json(self.profile_path)).headings.columns
+        columns = {name: found[name] for name in self.domain.columns if name in found}
+        period = next((found[name] for name in self.domain.names("period") if name in found), None)
+        if period is not None:
+            columns[self.domain.period_field] = period
+        return {name: letters(at) for name, at in columns.items()}
 
     def outcome(self) -> dict[str, Any]:
         """Return the account of the workbook's rows."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import psycopg2
 from psycopg2 import extensions
@@ -19,17 +22,29 @@ from wdh_luigi.errors import DatabaseError, PlanError
 Connection = Any  # psycopg2's own class: the stubs name it by a private path
 
 _CONNECT_SECONDS = 10
+_COPY_BYTES = 1 << 16
+
+
+class LostError(DatabaseError):
+    """There is no connection any more, or a deadlock undid the transaction: who looks first may try again."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the warehouse says of a place's newest load."""
+    """
+    What the warehouse says of a place's newest load.
+
+    Attributes:
+        reverted: when it was taken back, or None.
+        rows_stand: the table holds as many of its rows as it inserted, but for those that later loads took over.
+    """
 
     load_id: int
     digest: str
     replace: str
     deleted: int
     inserted: int
+    reverted: str | None
     rows_stand: bool
 
 
@@ -54,7 +69,7 @@ def connect(uri: str) -> Connection:
     Connect, each statement its own transaction unless a plan begins one.
 
     Raises:
-        DatabaseError: one line, without the URI and its password.
+        LostError: one line, without the URI and its password.
     """
     parts = _parsed(uri)
     try:
@@ -64,7 +79,7 @@ def connect(uri: str) -> Connection:
     except (psycopg2.Error, UnicodeError) as error:
         what = f"cannot connect ({_without(_first_line(error), parts.get('password'))})"
         mend = "start the server, or correct WDH_DATABASE_URI"
-        raise DatabaseError(f"database {_name(parts)}", what, mend) from None
+        raise LostError(f"database {_name(parts)}", what, mend) from None
     connection.set_client_encoding("UTF8")
     connection.autocommit = True
     return connection
@@ -99,33 +114,69 @@ def _without(text: str, secret: str | None) -> str:
 
 
 def newest_receipt(connection: Connection, place: plan.Place) -> Receipt | None:
-    """
-    Return the newest receipt of a place, or None where nothing of it was ever loaded.
-
-    Its rows stand when the table still holds as many of the load as it inserted, but for those that later loads took
-    over (``overlap: replace``).
-    """
-    receipts = plan.qualified(place.schema, plan.RECEIPTS)
-    table = plan.qualified(place.schema, place.name)
-    with _asking("the receipts"), connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL", (receipts, table))
-        has_receipts, has_table = cursor.fetchone()
-        if not has_receipts:
+    """Return the newest receipt of a place, or None where nothing of it was ever loaded."""
+    with _asking("the receipts", connection), connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (place.receipts,))
+        if not cursor.fetchone()[0]:
             return None
+        # As JSON: the receipts of a former version may lack a column.
         cursor.execute(
-            f"SELECT load_id, records_digest, replace, deleted, inserted, taken_over FROM {receipts} AS l"
-            f" WHERE {plan.same_place(place)} ORDER BY load_id DESC LIMIT 1"
+            f"SELECT to_jsonb(l) FROM {place.receipts} AS l WHERE {plan.same_place(place)}"
+            " ORDER BY l.load_id DESC LIMIT 1"
         )
         found = cursor.fetchone()
         if found is None:
             return None
-        load_id, digest, replace, deleted, inserted, taken_over = found
-        standing = 0
-        if has_table:
-            cursor.execute(f"SELECT count(*) FROM {table} WHERE load_id = %s", (load_id,))
-            standing = cursor.fetchone()[0]
-    stand = has_table and standing == inserted - taken_over
-    return Receipt(load_id, digest, replace, deleted, inserted, stand)
+        says = found[0]
+        standing = _standing(cursor, place, says)
+    names = ("load_id", "replace", "deleted", "inserted")
+    return Receipt(
+        **{name: says[name] for name in names},
+        digest=says["records_digest"],
+        reverted=says.get("reverted_at"),
+        rows_stand=standing == says["inserted"] - says.get("taken_over", 0),
+    )
+
+
+def reverted(connection: Connection, place: plan.Place) -> dict[tuple[str, str], str]:
+    """Return, by period and source, what was reverted of the places that share a place's domain and table."""
+    with _asking("the receipts", connection), connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (place.receipts,))
+        if not cursor.fetchone()[0]:
+            return {}
+        cursor.execute(
+            "SELECT period, source, concat('load ', load_id, ' was reverted at ', at, ' by ', by) FROM ("
+            " SELECT DISTINCT ON (l.period, l.source) l.period, l.source, l.load_id,"
+            " to_jsonb(l) ->> 'reverted_at' AS at, to_jsonb(l) ->> 'reverted_by' AS by"
+            f" FROM {place.receipts} AS l WHERE {plan.same_table(place)}"
+            " ORDER BY l.period, l.source, l.load_id DESC) AS newest WHERE at IS NOT NULL"
+        )
+        return {(period, source): what for period, source, what in cursor.fetchall()}
+
+
+def receipt_of(connection: Connection, schema: str, load_id: int) -> dict[str, Any] | None:
+    """Return the receipt of a load by its columns, or None where the schema has none."""
+    receipts = plan.qualified(schema, plan.RECEIPTS)
+    with _asking("the receipts", connection), connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (receipts,))
+        if not cursor.fetchone()[0]:
+            return None
+        cursor.execute(f"SELECT to_jsonb(l) FROM {receipts} AS l WHERE l.load_id = {load_id:d}")
+        found = cursor.fetchone()
+    return None if found is None else dict(found[0])
+
+
+def _standing(cursor: Any, place: plan.Place, says: dict[str, Any]) -> int | None:
+    """Count the rows of a load that the table holds; None without a table."""
+    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (place.target,))
+    if not cursor.fetchone()[0]:
+        return None
+    dates = ""
+    if says.get("first_date"):
+        first, last = plan.literal(says["first_date"]), plan.literal(says["last_date"])
+        dates = f" AND {plan.identifier(says['date_column'])} BETWEEN {first} AND {last}"
+    cursor.execute(f"SELECT count(*) FROM {place.target} WHERE load_id = {says['load_id']}{dates}")
+    return int(cursor.fetchone()[0])
 
 
 @dataclass(frozen=True)
@@ -137,42 +188,93 @@ class Applied:
 
 
 def is_loaded(receipt: Receipt | None, digest: str, replace: str) -> bool:
-    """Tell whether a place already holds these records."""
-    return receipt is not None and receipt.rows_stand and receipt.digest == digest and receipt.replace == replace
+    """Tell whether a place's newest load is of these records and stands, or was reverted, which is to last."""
+    if receipt is None or (receipt.digest, receipt.replace) != (digest, replace):
+        return False
+    return receipt.rows_stand or receipt.reverted is not None
 
 
-def apply(connection: Connection, path: Path, plan_digest: str | None = None) -> Applied:
+def apply(
+    connection: Connection,
+    path: Path,
+    plan_digest: str | None = None,
+    *,
+    reverted_too: bool = False,
+    progress: Callable[[float], None] = lambda part: None,
+) -> Applied:
     """
     Run a plan's bytes in one transaction, unless its place already holds its records.
 
-    The table's lock is held from the question to the answer, so that of two who apply at a time one finds it done.
+    The table's lock is held from the question to the answer, so that of two who apply at a time one finds it done, and
+    who lost the connection at the very end may ask again.
 
     Args:
         plan_digest: the digest that the plan had when it was written, where that is known.
+        reverted_too: load again what was loaded and reverted.
+        progress: called now and then with the part of the plan that has run, from 0 to 1.
     Raises:
         PlanError: the plan's bytes are not what was written.
+        LostError: the connection was lost; what was written is known when it is asked again.
         DatabaseError: PostgreSQL refused it; nothing was written.
     """
-    written = plan.verify(path)
-    if plan_digest not in (None, written.plan_digest):
-        raise PlanError(str(path), "is another plan than was written there", "delete it and run again")
-    with locked(connection, written):
-        present = newest_receipt(connection, written.place)
-        if present is not None and is_loaded(present, written.digest, written.replace):
-            return Applied(False, present)
-        with path.open("rb") as file:
-            _run(connection, file, written, path)
-        loaded = newest_receipt(connection, written.place)
+    with opened(path) as (file, written):
+        if plan_digest not in (None, written.plan_digest):
+            raise PlanError(str(path), "is another plan than was written there", "delete it and run again")
+        with locked(connection, written.place, written.lock_timeout):
+            present = newest_receipt(connection, written.place)
+            again = reverted_too and present is not None and present.reverted is not None
+            if present is not None and not again and is_loaded(present, written.digest, written.replace):
+                return Applied(False, present)
+            _run(connection, _Script(file, written, path, progress))
+            loaded = newest_receipt(connection, written.place)
     assert loaded is not None, "the plan wrote its receipt"
     return Applied(True, loaded)
 
 
 @contextlib.contextmanager
-def locked(connection: Connection, written: plan.Written) -> Iterator[None]:
-    """Hold the table's advisory lock, the one that the plan itself takes; a session may take it twice."""
-    place, seconds = written.place, written.lock_timeout
+def opened(path: Path) -> Iterator[tuple[BinaryIO, plan.Written]]:
+    """
+    Open a plan to run it, when its bytes are what was written.
+
+    Raises:
+        PlanError: they are not, or it cannot be read.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise PlanError(str(path), f"cannot be read ({error.strerror})", "correct its name, or run again") from error
+    with file:
+        yield file, plan.verify(file, path)
+
+
+def again(action: Callable[[], Result]) -> Result:
+    """
+    Do what looks first what is done, and do it again where the connection was lost in the middle.
+
+    Raises:
+        WdhError: as the action does, a lost connection only after several tries.
+    """
+    for seconds in _WAITS:
+        with contextlib.suppress(LostError):
+            return action()
+        time.sleep(seconds)
+    return action()
+
+
+Result = TypeVar("Result")
+_WAITS = (0.5, 2.0, 5.0)  # before each further try
+
+
+@contextlib.contextmanager
+def locked(connection: Connection, place: plan.Place, seconds: int) -> Iterator[None]:
+    """
+    Hold the advisory lock of a place's table, the one that plans themselves take; a session may take it twice.
+
+    Args:
+        seconds: how long to wait for another load of the table.
+    """
     key = plan.lock_key(place.schema, place.name)
-    with _asking(f"table {place.table}"), connection.cursor() as cursor:
+    with _asking(f"table {place.table}", connection), connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = %s", (f"{seconds}s",))
         try:
             cursor.execute(f"SELECT pg_advisory_lock({key})")
@@ -205,107 +307,271 @@ def _holder(connection: Connection, key: str) -> str:
 
 
 @contextlib.contextmanager
-def staged(connection: Connection, path: Path, written: plan.Written) -> Iterator[Any]:
+def staged(connection: Connection, file: BinaryIO, written: plan.Written, path: Path) -> Iterator[Any]:
     """
-    Run a plan up to its changes, yield a cursor that sees its rows staged, and take everything back.
+    Run a verified plan up to its changes, yield a cursor that sees its rows staged, and take everything back.
 
     Raises:
         DatabaseError: a guard of the plan stops it, as it would stop its load.
     """
-    with path.open("rb") as file, _asking(f"{written.workbook}, plan {path}"), connection.cursor() as cursor:
+    script = _Script(file, written, path)
+    with _asking(script.where, connection), connection.cursor() as cursor:
         try:
-            _execute(cursor, _Hashing(file), written, until=plan.CHANGES_BEGIN.strip())
+            script.run(cursor, until=plan.CHANGES_BEGIN)
             yield cursor
         finally:
-            _roll_back(connection)
+            roll_back(connection)
 
 
-def _execute(cursor: Any, stream: _Hashing, written: plan.Written, until: bytes | None = None) -> None:
-    for sql in _statements(stream, written):
-        before, found, _ = sql.partition(until) if until else (sql, b"", b"")
-        if sql.rstrip().endswith(b"FROM stdin;"):
-            cursor.copy_expert(sql.decode(), _Rows(stream))
-        elif before.strip():
-            cursor.execute(before)
-        if found:
-            return
+@contextlib.contextmanager
+def transaction(connection: Connection, where: str) -> Iterator[Any]:
+    """Yield a cursor in a transaction, that ends with the block."""
+    with _asking(where, connection), connection.cursor() as cursor:
+        try:
+            cursor.execute("BEGIN")
+            yield cursor
+            cursor.execute("COMMIT")
+        except BaseException:
+            roll_back(connection)
+            raise
 
 
-def _run(connection: Connection, file: BinaryIO, written: plan.Written, path: Path) -> None:
-    stream = _Hashing(file)
-    try:
-        with _asking(f"{written.workbook}, plan {path}"), connection.cursor() as cursor:
-            _execute(cursor, stream, written)
-            if stream.sha.hexdigest() != written.plan_digest:
-                raise PlanError(str(path), "changed while it was applied", "delete it and run again")
-            cursor.execute(file.read())
-    except BaseException:
-        _roll_back(connection)
-        raise
-
-
-def _roll_back(connection: Connection) -> None:
+def roll_back(connection: Connection) -> None:
+    """End a transaction, as far as there still is one."""
     with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
         cursor.execute("ROLLBACK")
 
 
-class _Hashing:
-    """A plan read line by line, down to its receipt, with the sha256 of what was read."""
+def _run(connection: Connection, script: _Script) -> None:
+    try:
+        with _asking(script.where, connection), connection.cursor() as cursor:
+            try:
+                script.run(cursor)
+                script.end(cursor)
+            except psycopg2.Error as error:
+                roll_back(connection)
+                if connection.closed or (where := script.blamed(cursor, error)) is None:
+                    raise
+                raise _refused(where, error) from error
+    except BaseException:
+        roll_back(connection)
+        raise
 
-    def __init__(self, file: BinaryIO) -> None:
+
+class _Script:
+    """
+    A verified plan as it runs: its statements one by one, its rows as a stream, and the sha256 of what was run.
+
+    Args:
+        file: open at the plan's begin.
+        progress: called now and then with the part that has run, from 0 to 1.
+    """
+
+    def __init__(
+        self, file: BinaryIO, written: plan.Written, path: Path, progress: Callable[[float], None] = lambda part: None
+    ) -> None:
+        self.where = f"{written.workbook}, plan {path}"
         self._file = file
-        self.sha = hashlib.sha256()
-        self.at = 0
+        self._written = written
+        self._path = path
+        self._progress = progress
+        self._start()
 
-    def readline(self) -> bytes:
-        line = self._file.readline()
-        self.sha.update(line)
-        self.at += len(line)
-        return line
+    def _start(self) -> None:
+        self._file.seek(0)
+        self._at = 0
+        self._sha = hashlib.sha256()
+        self._statement = b""
+        self._rows_at = 0
 
+    def run(self, cursor: Any, until: bytes = b"") -> None:
+        """Run the statements before the receipt, or those before a line or a statement that begins so."""
+        for statement in self._statements():
+            if until and statement.startswith(until):
+                return
+            self._statement = statement
+            if statement.startswith(b"--"):
+                continue
+            if statement.endswith(b" FROM stdin;\n"):
+                self._rows_at = self._at
+                cursor.copy_expert(statement.decode(), _Rows(self), size=_COPY_BYTES)
+            else:
+                cursor.execute(statement)
+            self._progress(self._at / self._written.receipt_at)
 
-def _statements(stream: _Hashing, written: plan.Written) -> Iterator[bytes]:
-    """Yield the plan's SQL up to its receipt in pieces, each COPY a piece of its own."""
-    piece: list[bytes] = []
-    while stream.at < written.receipt_at:
-        line = stream.readline()
-        if line == plan.ON_ERROR_STOP:  # psql's, for psql
-            continue
-        if line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n"):
-            if b"".join(piece).strip():
-                yield b"".join(piece)
-            piece = []
-            yield line
-            continue
-        piece.append(line)
-    if b"".join(piece).strip():
-        yield b"".join(piece)
+    def end(self, cursor: Any) -> None:
+        """Write the receipt and commit, unless the bytes that were run are not those that were verified."""
+        if self._sha.hexdigest() != self._written.plan_digest:
+            raise PlanError(str(self._path), "changed while it was applied", "delete it and run again")
+        cursor.execute(plan.receipt(self._written.place.schema, self._written.plan_digest))
+
+    def rows(self, size: int) -> tuple[bytes, bool]:
+        """Return some whole lines of a COPY, and whether they were the last."""
+        lines = self._file.readlines(size)
+        ended = plan.END_OF_COPY in lines
+        if ended:
+            lines = lines[: lines.index(plan.END_OF_COPY) + 1]
+        self._took(b"".join(lines))
+        if ended:
+            self._file.seek(self._at)
+            lines.pop()
+        return b"".join(lines), ended or not lines
+
+    def blamed(self, cursor: Any, error: psycopg2.Error) -> str | None:
+        """Say which row and cells a refused statement stumbled over, when its transaction is over."""
+        if line := _COPY_LINE.search(error.diag.context or ""):
+            row = self._row_of_line(int(line[1]))
+            return self._cells(row, [line[2]] if line[2] else [])
+        insert = self._statement
+        of_a_row = (error.pgcode or "").startswith(_OF_A_ROW)
+        if not of_a_row or not insert.startswith(b"INSERT INTO " + self._written.place.target.encode()):
+            return None
+        self._start()
+        try:
+            self.run(cursor, until=insert)
+            found = _refused_row(cursor, insert)
+        finally:
+            roll_back(cursor.connection)
+        return None if found is None else self._cells(found, _columns_of(cursor, self._written.place, error))
+
+    def _row_of_line(self, number: int) -> int:
+        """Return the workbook's row in a line, from 1, of the COPY that ran last."""
+        self._file.seek(self._rows_at)
+        line = next(islice(self._file, number - 1, None))
+        return int(line.rstrip(b"\n").rpartition(b"\t")[2])
+
+    def _cells(self, row: int, columns: Sequence[str]) -> str:
+        letters = [self._written.cells[name] for name in columns if name in self._written.cells]
+        cells = ", ".join(f"{letter}{row}" for letter in letters)
+        where = f"cell {cells}" if cells else f"row {row}"
+        return f"{self._written.workbook}, sheet {self._written.sheet}, {where}"
+
+    def _took(self, part: bytes) -> None:
+        self._sha.update(part)
+        self._at += len(part)
+
+    def _statements(self) -> Iterator[bytes]:
+        """Yield the statements, each ended by a semicolon at the end of a line; comments alone, lines for psql not."""
+        lines: list[bytes] = []
+        end = b";\n"
+        while self._at < self._written.receipt_at:
+            line = self._file.readline()
+            self._took(line)
+            if not lines and (line.startswith(b"\\") or line == b"\n"):
+                continue
+            if not lines and line.startswith(b"DO $"):
+                end = line.split()[1] + b";\n"
+            lines.append(line)
+            if line.endswith(end) or (len(lines) == 1 and line.startswith(b"--")):
+                yield b"".join(lines)
+                lines, end = [], b";\n"
 
 
 class _Rows:
     """The rows of one COPY, as a file that ends where the rows do."""
 
-    def __init__(self, stream: _Hashing) -> None:
-        self._stream = stream
+    def __init__(self, script: _Script) -> None:
+        self._script = script
         self._ended = False
 
-    def read(self, size: int = 8192) -> bytes:
-        lines, length = [], 0
-        while not self._ended and length < size:
-            line = self._stream.readline()
-            self._ended = line in (plan.END_OF_COPY, b"")
-            if not self._ended:
-                lines.append(line)
-                length += len(line)
-        return b"".join(lines)
+    def read(self, size: int) -> bytes:
+        if self._ended:
+            return b""
+        rows, self._ended = self._script.rows(size)
+        return rows
+
+
+# Codes of errors that a row's values can cause: data, constraints, a trigger's own, row security, a view's check.
+_OF_A_ROW = ("22", "23", "P0001", "42501", "44")
+_COPY_LINE = re.compile(r"^COPY wdh_staged, line (\d+)(?:, column (\w+))?", re.MULTILINE)
+
+
+def _refused_row(cursor: Any, insert: bytes) -> int | None:
+    """
+    Return the first staged row that an INSERT is refused for: halves are inserted, and of a refused one its halves.
+
+    None where row by row nothing is refused.
+    """
+    cursor.execute("ALTER TABLE pg_temp.wdh_staged RENAME TO wdh_all")
+    cursor.execute("CREATE TEMPORARY TABLE wdh_staged (LIKE pg_temp.wdh_all) ON COMMIT DROP")
+    cursor.execute("SELECT min(workbook_row), max(workbook_row) FROM pg_temp.wdh_all")
+    first, last = cursor.fetchone()
+    while first < last:
+        middle = (first + last) // 2
+        if _is_refused(cursor, insert, first, middle):
+            last = middle
+        else:
+            first = middle + 1
+    return first if _is_refused(cursor, insert, first, last) else None
+
+
+def _is_refused(cursor: Any, insert: bytes, first: int, last: int) -> bool:
+    """Insert some of the staged rows; they stay unless they are refused."""
+    cursor.execute("SAVEPOINT some_rows")
+    try:
+        cursor.execute("TRUNCATE pg_temp.wdh_staged")
+        cursor.execute(
+            "INSERT INTO pg_temp.wdh_staged SELECT * FROM pg_temp.wdh_all WHERE workbook_row BETWEEN %s AND %s",
+            (first, last),
+        )
+        cursor.execute(insert)
+    except psycopg2.Error:
+        cursor.execute("ROLLBACK TO some_rows")
+        return True
+    cursor.execute("RELEASE some_rows")
+    return False
+
+
+def _columns_of(cursor: Any, place: plan.Place, error: psycopg2.Error) -> list[str]:
+    """Return the columns that an error is about: its own, or those of the constraint or index that it names."""
+    if error.diag.column_name:
+        return [error.diag.column_name]
+    cursor.execute(
+        "SELECT a.attname FROM pg_constraint AS c JOIN pg_attribute AS a"
+        " ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)"
+        " WHERE c.conrelid = to_regclass(%(table)s) AND c.conname = %(name)s UNION"
+        " SELECT a.attname FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indexrelid"
+        " JOIN pg_class AS c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass(%(table)s) AND c.relname = %(name)s"
+        " ORDER BY 1",
+        {"table": place.target, "name": error.diag.constraint_name},
+    )
+    return [name for (name,) in cursor.fetchall()]
 
 
 @contextlib.contextmanager
-def _asking(where: str) -> Iterator[None]:
+def _asking(where: str, connection: Connection) -> Iterator[None]:
     """Turn PostgreSQL's errors into one line each."""
     try:
         yield
     except psycopg2.Error as error:
-        message = error.diag.message_primary or _first_line(error)
-        detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
-        raise DatabaseError(where, f"PostgreSQL refused: {message}{detail}", "nothing was written") from error
+        code = error.pgcode or ""
+        if connection.closed or code.startswith(_UNDONE):
+            what = f"the connection was lost ({_first_line(error)})" if connection.closed else _message(error)
+            raise LostError(where, what, "run again: what is loaded is not loaded twice") from error
+        raise _refused(where, error) from error
+
+
+_UNDONE = "40"  # deadlocks and the like: PostgreSQL took the transaction back
+
+
+def _refused(where: str, error: psycopg2.Error) -> DatabaseError:
+    mend = next((text for code, text in _MENDS.items() if (error.pgcode or "").startswith(code)), "")
+    return DatabaseError(where, _message(error), f"nothing was written{mend and '; ' + mend}")
+
+
+def _message(error: psycopg2.Error) -> str:
+    detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+    return f"PostgreSQL refused: {error.diag.message_primary or _first_line(error)}{detail}"
+
+
+# What to do about it, by the begin of PostgreSQL's error code.
+_MENDS = {
+    "22P05": "a database in UTF8 can hold every character",
+    "23": "correct the workbook, or the table's constraints",
+    "25006": "name a server that takes writes in WDH_DATABASE_URI",
+    "42501": "grant it to the role that loads",
+    "53100": "give the server's disk room, and run again",
+    "53": "give the server more resources, and run again",
+    "55P03": "run again when the other one has ended, or set lock_timeout higher",
+    "57014": "set statement_timeout higher",
+}

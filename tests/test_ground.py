@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from job import REPOSITORY, Job
+from job import NAME, REPOSITORY, Job, errors, workbook
 from test_plan import ROWS, apply, load, record, written
 
 from wdh_luigi import ground, warehouse
@@ -108,3 +109,25 @@ def test_an_edited_plan_has_no_diff(job: Job, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"0.055000", b"0.550000"))
     with pytest.raises(PlanError, match="not what was written"):
         diff(job, path)
+
+
+def test_a_run_may_ask_about_its_plans(job: Job) -> None:
+    """--diff shows it in the summary and keeps it beside each plan, also where the plan was written before."""
+    workbook(job.inbox / NAME, [[2024, 11, "P1", "C1", 0.05, 1.0, 100]])
+    job.load()
+    workbook(job.inbox / NAME, [[2024, 11, "P1", "C1", 0.06, 1.0, 100], [2024, 11, "P2", "C1", 0.06, 1.0, 100]])
+    assert job.run().returncode == 0
+    done = job.run("--diff")
+    assert done.returncode == 0, done.stderr
+    counts = "1 new, 1 changed, 0 unchanged, 0 deleted, 0 left over from the place's former loads"
+    assert f"would change: {counts}" in done.stdout
+    path = Path(job.file()["plan"])
+    assert json.loads(ground.path_of(path).read_text("utf-8"))["examples"] == [
+        ["2024-11-01 P1 C1", "return_rate", "0.050000", "0.060000"]
+    ]
+    assert wdh(job, "apply", "--expect-diff", path).returncode == 0
+    refused = job.run("--diff", "--plan-only", "false")
+    assert (refused.returncode, errors(refused)) == (
+        40,
+        ["ERROR: --diff: asks what plans would change before they are applied; leave out one of the two"],
+    )

@@ -121,10 +121,7 @@ def _each_plan(plans: tuple[Path, ...], action: Callable[[warehouse.Connection, 
 
 
 def _show_ground(path: Path, found: ground.Ground) -> None:
-    click.echo(
-        f"{path}: {found.new} new, {found.changed} changed, {found.unchanged} unchanged, {found.deleted} deleted,"
-        f" {found.left_over} left over from the place's former loads"
-    )
+    click.echo(f"{path}: {found.counts}")
     for key, column, old, new in found.examples:
         click.echo(one_line(f"    {key} {column}: {old or 'blank'} -> {new or 'blank'}"))
 

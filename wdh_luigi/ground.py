@@ -34,6 +34,14 @@ class Ground:
     left_over: int
     examples: list[list[str | None]]
 
+    @property
+    def counts(self) -> str:
+        """Return the counts in words."""
+        return (
+            f"{self.new} new, {self.changed} changed, {self.unchanged} unchanged, {self.deleted} deleted,"
+            f" {self.left_over} left over from the place's former loads"
+        )
+
 
 def path_of(path: Path) -> Path:
     """Return where the ground of a plan is kept: beside it."""

@@ -104,7 +104,7 @@ def freeze(values: dict[str, Any]) -> str:
     """Freeze the inbox for a ProcessDomain of these parameters; return the snapshot's key."""
     _asked[:] = [luigi.interface.core().log_level]
     _explain_interrupts()
-    chosen = {name: values[name] for name in ("domain", "mode", "plan_only", "sheet", "period")}
+    chosen = {name: values[name] for name in ("domain", "mode", "plan_only", "sheet", "period", "diff")}
     return run.freeze(**chosen, announce=announce).key
 
 
@@ -126,7 +126,7 @@ def begin(task: Any, loads: Sequence[Any]) -> None:
     mode = snapshot.config.mode
     if not _runs:
         atexit.register(_finish)
-    _runs[task.task_id] = run.Run(snapshot, mode, task.plan_only, command(task), complete, started)
+    _runs[task.task_id] = run.Run(snapshot, mode, task.plan_only, task.diff, command(task), complete, started)
 
 
 def end(task: Any) -> None:

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TextIO
 
-from wdh_luigi import config, discover, domains, plan, report, steps, targets, warehouse
+from wdh_luigi import config, discover, domains, ground, plan, report, steps, targets, warehouse
 from wdh_luigi.discover import Candidate, Snapshot
 from wdh_luigi.errors import ConfigError, WdhError, WorkDirError
 from wdh_luigi.report import FileSummary, Summary
@@ -30,6 +30,7 @@ def freeze(
     plan_only: bool,
     sheet: str | None,
     period: str | None,
+    diff: bool,
     announce: Callable[[str], None],
 ) -> Snapshot:
     """
@@ -47,7 +48,9 @@ def freeze(
     steps.check_key(domains.get(domain), entry, str(path))
     if period is not None and not re.fullmatch(r"latest|all|\d{4}-(0[1-9]|1[0-2])", period):
         raise ConfigError("--period", f"{period!r} is no period", "write it like 2024-11, or latest, or all")
-    if not plan_only:
+    if diff and not plan_only:
+        raise ConfigError("--diff", "asks what plans would change before they are applied", "leave out one of the two")
+    if diff or not plan_only:
         _connection(announce)  # before anything runs: a database that is not there fails the run at once
     hashes_path = settings.work_dir / "hashes.json"
     hashes = _known_hashes(hashes_path)
@@ -166,12 +169,14 @@ class Run:
 
     Attributes:
         complete: for each chosen workbook, in order, whether there was anything to do when the run began.
+        diff: whether to ask the database what each plan would change.
         command: the command, for the lines that say what to run next.
     """
 
     snapshot: Snapshot
     mode: str
     plan_only: bool
+    diff: bool
     command: str
     complete: list[bool]
     started: float
@@ -241,6 +246,8 @@ class Run:
         if one.planned():
             planned = one.planned_account()
             summary.plan, summary.batches, summary.inserted = planned["plan"], planned["batches"], planned["inserted"]
+        if self.diff:
+            summary.notes.append(_diff(one))
         if self.plan_only:
             return
         loaded = targets.read_json(one.loaded_path) if one.loaded_path.exists() else None
@@ -252,6 +259,16 @@ class Run:
             summary.deleted, summary.inserted = loaded["deleted"], loaded["inserted"]
             reviewed = "a plan-only run had written this plan" if loaded["reviewable"] else "no plan-only run before"
             summary.notes.append(f"{'reviewed' if loaded['reviewable'] else 'not reviewed'}: {reviewed}")
+
+
+def _diff(one: Steps) -> str:
+    """Ask the database what a plan would change, keep the answer beside it, and say it; or say why it is not known."""
+    try:
+        found = warehouse.again(lambda: ground.diff(_connection(), one.plan_path))
+        ground.keep(one.plan_path, found)
+    except WdhError as error:
+        return f"cannot be applied as it is: {error}"
+    return f"would change: {found.counts}"
 
 
 def _add_outcome(summary: FileSummary, one: Steps) -> None:

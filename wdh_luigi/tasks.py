@@ -157,6 +157,9 @@ class ProcessDomain(luigi.Task):
     plan_only = Switch(default=True, description="false applies the plans")
     sheet = luigi.OptionalParameter(default=None, description="a sheet's name, or its index from 0")
     period = luigi.OptionalParameter(default=None, description="2024-11, latest or all")
+    diff = luigi.BoolParameter(
+        significant=False, description="ask the database what the plans would change, and keep it beside each"
+    )
     snapshot = luigi.Parameter(default="", description="computed when empty: the inbox, frozen for this run")
 
     @classmethod

@@ -336,16 +336,20 @@ def _before_rows(load: Load) -> Iterator[str]:
 
 
 def _after_rows(load: Load) -> Iterator[str]:
-    yield "ANALYZE pg_temp.wdh_staged;\n\n"
+    yield "ANALYZE pg_temp.wdh_staged;\n"
+    first, last = (f"{end}({identifier(load.date)})" if load.date else "NULL::date" for end in ("min", "max"))
+    yield "CREATE TEMPORARY TABLE wdh_reach ON COMMIT DROP AS\n"
+    yield f"    SELECT count(*) AS rows, {first} AS first_date, {last} AS last_date FROM pg_temp.wdh_staged;\n\n"
     yield _guard(
         "All rows arrived",
-        f"SELECT format('%s rows staged, {load.counts['accepted']} expected: the plan is not whole', count(*))\n"
-        f"    FROM pg_temp.wdh_staged HAVING count(*) <> {load.counts['accepted']}",
+        f"SELECT format('%s rows staged, {load.counts['accepted']} expected: the plan is not whole', r.rows)\n"
+        f"    FROM pg_temp.wdh_reach AS r WHERE r.rows <> {load.counts['accepted']}",
     )
     if load.key and load.mode == "append":
         yield _guard("No key is in the table already (append)", _present_keys(load))
     elif load.key and load.overlap == "error":
-        yield _guard("No key is held by another place's workbook (overlap: error)", _overlapping(load))
+        guard = "No key is held by another place's workbook (overlap: error)"
+        yield _guard(guard, _overlapping(load), only_if=_others_in_reach(load))
     if load.mode == "delete_insert" and load.replace == "place":
         yield _guard("Not too much of a month leaves the table (max_delete_ratio)", _vanishing(load))
     yield CHANGES_BEGIN.decode() + "\n"
@@ -355,6 +359,8 @@ def _after_rows(load: Load) -> Iterator[str]:
         yield "CREATE TEMPORARY TABLE wdh_gone (load_id bigint, rows bigint) ON COMMIT DROP;\n"
         for delete in deletes:
             yield _removal(load, delete)
+        if load.overlap == "error":
+            yield _guard("No row of another place's workbook went", _others_gone(load))
         yield "UPDATE pg_temp.wdh_this SET deleted = (SELECT coalesce(sum(rows), 0) FROM pg_temp.wdh_gone);\n"
         yield f"UPDATE {load.place.receipts} AS l SET taken_over = l.taken_over + g.rows\n"
         yield "    FROM (SELECT load_id, sum(rows) AS rows FROM pg_temp.wdh_gone GROUP BY load_id) AS g\n"
@@ -406,17 +412,13 @@ def _receipt_values(load: Load) -> str:
         "inserted": str(load.counts["accepted"]),
         "kept_history": "true" if load.keep_history else "false",
         "date_column": literal(load.date) if load.date else "NULL::text",
-        "first_date": f"(SELECT {_extreme('min', load)} FROM pg_temp.wdh_staged)",
-        "last_date": f"(SELECT {_extreme('max', load)} FROM pg_temp.wdh_staged)",
+        "first_date": "first_date",
+        "last_date": "last_date",
         "version": literal(load.version),
     }
     listed = ",\n        ".join(f"{value} AS {identifier(name)}" for name, value in values.items())
-    select = f"SELECT load_id,\n        {listed}\n    FROM pg_temp.wdh_this"
+    select = f"SELECT load_id,\n        {listed}\n    FROM pg_temp.wdh_this, pg_temp.wdh_reach"
     return f"CREATE TEMPORARY TABLE wdh_receipt ON COMMIT DROP AS\n    {select};\n"
-
-
-def _extreme(end: str, load: Load) -> str:
-    return f"{end}({identifier(load.date)})" if load.date else "NULL::date"
 
 
 def receipt(schema: str, digest: str) -> str:
@@ -599,11 +601,10 @@ def _canonical(kind: str) -> str:
     return _CANONICAL.get(name, name) + bracket + rest
 
 
-def _guard(comment: str, message: str) -> str:
+def _guard(comment: str, message: str, *, only_if: str = "true") -> str:
     """Return a statement that fails the plan with the message that a query gives, if it gives one."""
-    body = (
-        f"message := ({message});\nIF message IS NOT NULL THEN\n    RAISE EXCEPTION USING MESSAGE = message;\nEND IF;"
-    )
+    asked = f"message := ({message});" if only_if == "true" else f"IF {only_if} THEN\nmessage := ({message});\nEND IF;"
+    body = f"{asked}\nIF message IS NOT NULL THEN\n    RAISE EXCEPTION USING MESSAGE = message;\nEND IF;"
     return f"-- Guard: {comment}.\n" + _do(body).replace("\nBEGIN\n", "\nDECLARE message text;\nBEGIN\n", 1) + "\n"
 
 
@@ -644,6 +645,24 @@ def _overlapping(load: Load) -> str:
         f"        JOIN {load.place.receipts} AS l ON l.load_id = t.load_id\n"
         f"        WHERE NOT ({same_place(load.place)})\n"
         "        ORDER BY s.workbook_row LIMIT 5) AS found HAVING count(*) > 0"
+    )
+
+
+def _others_in_reach(load: Load) -> str:
+    """Ask whether another place may have rows of the same dates, by the receipts: without, no key needs a look."""
+    return (
+        f"EXISTS (SELECT FROM {load.place.receipts} AS l, pg_temp.wdh_reach AS r WHERE NOT ({same_place(load.place)})\n"
+        "    AND coalesce(l.first_date <= r.last_date AND l.last_date >= r.first_date, true))"
+    )
+
+
+def _others_gone(load: Load) -> str:
+    """Ask for rows of another place, which no receipt led to: their dates were changed by hand."""
+    return (
+        "SELECT format('%s rows of %s (load %s) would be replaced (overlap: replace takes them over)',\n"
+        "        g.rows, l.workbook, l.load_id)\n"
+        f"    FROM pg_temp.wdh_gone AS g JOIN {load.place.receipts} AS l ON l.load_id = g.load_id\n"
+        f"    WHERE NOT ({same_place(load.place)}) LIMIT 1"
     )
 
 

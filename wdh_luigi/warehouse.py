@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -116,25 +116,30 @@ def _without(text: str, secret: str | None) -> str:
 def newest_receipt(connection: Connection, place: plan.Place) -> Receipt | None:
     """Return the newest receipt of a place, or None where nothing of it was ever loaded."""
     with _asking("the receipts", connection), connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (place.receipts,))
-        if not cursor.fetchone()[0]:
+        says = _newest(cursor, place)
+        if says is None:
             return None
-        # As JSON: the receipts of a former version may lack a column.
-        cursor.execute(
-            f"SELECT to_jsonb(l) FROM {place.receipts} AS l WHERE {plan.same_place(place)}"
-            " ORDER BY l.load_id DESC LIMIT 1"
-        )
-        found = cursor.fetchone()
-        if found is None:
-            return None
-        says = found[0]
-        standing = _standing(cursor, place, says)
-    names = ("load_id", "replace", "deleted", "inserted")
+        return _receipt(says, _standing(cursor, place, says) == says["inserted"] - says.get("taken_over", 0))
+
+
+def _newest(cursor: Any, place: plan.Place) -> dict[str, Any] | None:
+    """Return the columns of a place's newest receipt; of a former version's, some may be missing."""
+    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (place.receipts,))
+    if not cursor.fetchone()[0]:
+        return None
+    cursor.execute(
+        f"SELECT to_jsonb(l) FROM {place.receipts} AS l WHERE {plan.same_place(place)} ORDER BY l.load_id DESC LIMIT 1"
+    )
+    found = cursor.fetchone()
+    return None if found is None else dict(found[0])
+
+
+def _receipt(says: Mapping[str, Any], rows_stand: bool) -> Receipt:
     return Receipt(
-        **{name: says[name] for name in names},
+        **{name: says[name] for name in ("load_id", "replace", "deleted", "inserted")},
         digest=says["records_digest"],
         reverted=says.get("reverted_at"),
-        rows_stand=standing == says["inserted"] - says.get("taken_over", 0),
+        rows_stand=rows_stand,
     )
 
 
@@ -226,9 +231,10 @@ def apply(
             if present is not None and not again and is_loaded(present, written.digest, written.replace):
                 return Applied(False, present)
             _run(connection, _Script(file, written, path, progress))
-            loaded = newest_receipt(connection, written.place)
+            with _asking("the receipts", connection), connection.cursor() as cursor:
+                loaded = _newest(cursor, written.place)
     assert loaded is not None, "the plan wrote its receipt"
-    return Applied(True, loaded)
+    return Applied(True, _receipt(loaded, rows_stand=True))
 
 
 @contextlib.contextmanager

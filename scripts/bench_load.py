@@ -1,0 +1,200 @@
+"""
+Load rows over as many present keys: the product's plan against the same rows by hand-written SQL, in one run.
+
+    python scripts/bench_load.py [--rows 1000000] [--rounds 5]
+
+Every round reloads the same table by each way in turn, with changed figures: by hand (COPY into a temporary table,
+DELETE USING, INSERT SELECT), by the product's apply, and by it with a history. The server is the embedded one, in a
+folder of its own, with its usual settings (fsync on). Printed are medians and their ratios to the hand-written way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from wdh_luigi import embedded, plan, warehouse
+
+COLUMNS = {
+    "report_date": "date",
+    "plan_code": "varchar(50)",
+    "company_code": "varchar(20)",
+    "return_rate": "numeric(8,6)",
+    "net_asset_value": "numeric(18,4)",
+    "fund_scale": "numeric(18,2)",
+}
+KEY = ["report_date", "plan_code", "company_code"]
+OWN = [*COLUMNS, "has_performance_data", "validation_warnings", "workbook_row"]
+
+
+def records(rows: int, round_: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one round: the same keys, other figures."""
+    for row in range(rows):
+        yield {
+            "row": row + 2,
+            "report_date": date(2024, 11, 1),
+            "plan_code": f"PLAN{row:08d}",
+            "company_code": f"C{row % 97:03d}",
+            "return_rate": Decimal(row % 1000 + round_).scaleb(-6),
+            "net_asset_value": Decimal(10_000 + (row + round_) % 9_000).scaleb(-4),
+            "fund_scale": Decimal(row * 7 + round_).scaleb(-2),
+            "has_performance_data": True,
+            "validation_warnings": [],
+        }
+
+
+def write_plan(path: Path, table: str, rows: int, round_: int, *, history: bool) -> None:
+    """Write the plan of a round."""
+    load = plan.Load(
+        domain="bench",
+        table=table,
+        columns=COLUMNS,
+        key=KEY,
+        period="2024-11",
+        source="",
+        workbook="2024_11.xlsx",
+        sha256="0" * 64,
+        mode="delete_insert",
+        replace="keys",
+        overlap="error",
+        max_delete_ratio=0.5,
+        lock_timeout=600,
+        statement_timeout=0,
+        keep_history=history,
+        sheet="Sheet1",
+        cells={},
+        counts={"read": rows, "accepted": rows, "rejected": 0, "duplicate": 0, "skipped": 0},
+        digest=f"{table} {round_}",
+        version="bench",
+    )
+    with path.open("wb") as file:
+        plan.write(file, load, records(rows, round_))
+
+
+def by_plan(uri: str, path: Path) -> None:
+    """Load as the product does."""
+    with closing(warehouse.connect(uri)) as connection:
+        assert warehouse.apply(connection, path).loaded
+
+
+def write_rows(path: Path, source: Path) -> None:
+    """Take the rows of a plan, as COPY has them, into a file of their own."""
+    with source.open("rb") as plan_file, path.open("wb") as file:
+        inside = False
+        for line in plan_file:
+            if inside and line == plan.END_OF_COPY:
+                inside = False
+            elif inside:
+                file.write(line)
+            elif line.startswith(b"COPY "):
+                inside = True
+
+
+def by_hand(uri: str, path: Path) -> None:
+    """Load the same rows with what one would type."""
+    names = ", ".join(OWN)
+    match = " AND ".join(f"t.{name} = s.{name}" for name in KEY)
+    with closing(warehouse.connect(uri)) as connection, connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(f"CREATE TEMPORARY TABLE s ON COMMIT DROP AS SELECT {names} FROM by_hand WITH NO DATA")
+        with path.open("rb") as file:
+            cursor.copy_expert(f"COPY s ({names}) FROM STDIN", file, size=1 << 16)
+        cursor.execute("ANALYZE s")
+        cursor.execute(f"DELETE FROM by_hand AS t USING s WHERE {match}")
+        cursor.execute(
+            f"INSERT INTO by_hand ({names}, data_source, processed_at, load_id)"
+            f" SELECT {names}, '2024_11.xlsx', now(), 1 FROM s"
+        )
+        cursor.execute("COMMIT")
+
+
+def check_equal(uri: str, tables: list[str]) -> None:
+    """Refuse figures of loads that did not come to the same."""
+    with closing(warehouse.connect(uri)) as connection, connection.cursor() as cursor:
+        figures = ", ".join(COLUMNS)
+        for table in tables:
+            cursor.execute(
+                f"SELECT count(*) FROM (SELECT {figures} FROM {tables[0]} EXCEPT SELECT {figures} FROM {table}) AS d"
+            )
+            assert cursor.fetchone() == (0,), f"{table} differs"
+
+
+def settle(uri: str, tables: list[str]) -> None:
+    """Let every way begin with the same: no dead rows, nothing left to write."""
+    with closing(warehouse.connect(uri)) as connection, connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f"VACUUM ANALYZE {table}")
+        cursor.execute("CHECKPOINT")
+
+
+def timed(action: Callable[[], None]) -> float:
+    """Return the seconds that something takes."""
+    gc.collect()
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Run the rounds and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="wdh-bench-", dir="/tmp"))
+    folder.chmod(0o711)
+    try:
+        uri = embedded.start(folder / "server").uri
+        run(uri, folder, asked.rows, asked.rounds)
+    finally:
+        embedded.stop(folder / "server")
+        shutil.rmtree(folder)
+
+
+def run(uri: str, folder: Path, rows: int, rounds: int) -> None:
+    """Load round after round; the first, into empty tables, is not counted."""
+    plain, kept, typed = folder / "plain.sql", folder / "kept.sql", folder / "rows.copy"
+    tables = ["by_hand", "by_plan", "with_history"]
+    seconds: dict[str, list[float]] = {table: [] for table in tables}
+    for round_ in range(rounds + 1):
+        write_plan(plain, "by_plan", rows, round_, history=False)
+        write_plan(kept, "with_history", rows, round_, history=True)
+        write_rows(typed, plain)
+        if round_ == 0:
+            by_plan(uri, plain)
+            by_plan(uri, kept)
+            with closing(warehouse.connect(uri)) as connection, connection.cursor() as cursor:
+                cursor.execute("CREATE TABLE by_hand (LIKE by_plan INCLUDING ALL)")
+            by_hand(uri, typed)
+            settle(uri, tables)
+            continue
+        ways = [("by_hand", by_hand, typed), ("by_plan", by_plan, plain), ("with_history", by_plan, kept)]
+        for at in range(len(ways)):
+            table, way, path = ways[(at + round_) % len(ways)]  # each comes first, second and third
+            seconds[table].append(timed(lambda way=way, path=path: way(uri, path)))  # type: ignore[misc]
+            settle(uri, [table])
+        check_equal(uri, tables)
+        shown = ", ".join(f"{table} {times[-1]:.1f} s" for table, times in seconds.items())
+        print(f"round {round_}: {shown}", flush=True)
+    medians = {table: statistics.median(times) for table, times in seconds.items()}
+    ratios = {
+        table: statistics.median(one / hand for one, hand in zip(times, seconds["by_hand"], strict=True))
+        for table, times in seconds.items()
+    }
+    print(f"\n{rows:,} rows over {rows:,} present keys, medians of {rounds} rounds")
+    for table in tables:
+        print(f"{table:14} {medians[table]:6.1f} s   {ratios[table]:.2f} x by hand")
+
+
+if __name__ == "__main__":
+    main()

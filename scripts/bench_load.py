@@ -5,13 +5,16 @@ Load rows over as many present keys: the product's plan against the same rows by
 
 Every round reloads the same table by each way in turn, with changed figures: by hand (COPY into a temporary table,
 DELETE USING, INSERT SELECT), by the product's apply, and by it with a history. The server is the embedded one, in a
-folder of its own, with its usual settings (fsync on). Printed are medians and their ratios to the hand-written way.
+folder of its own, with its usual settings (fsync on). Printed are medians of the seconds and of the ratios to the
+hand-written way, by the clock and, where /proc tells it, by the processor time of client and server, which a busy
+machine moves less.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import os
 import shutil
 import statistics
 import tempfile
@@ -81,10 +84,9 @@ def write_plan(path: Path, table: str, rows: int, round_: int, *, history: bool)
         plan.write(file, load, records(rows, round_))
 
 
-def by_plan(uri: str, path: Path) -> None:
+def by_plan(connection: warehouse.Connection, path: Path) -> None:
     """Load as the product does."""
-    with closing(warehouse.connect(uri)) as connection:
-        assert warehouse.apply(connection, path).loaded
+    assert warehouse.apply(connection, path).loaded
 
 
 def write_rows(path: Path, source: Path) -> None:
@@ -100,11 +102,11 @@ def write_rows(path: Path, source: Path) -> None:
                 inside = True
 
 
-def by_hand(uri: str, path: Path) -> None:
+def by_hand(connection: warehouse.Connection, path: Path) -> None:
     """Load the same rows with what one would type."""
     names = ", ".join(OWN)
     match = " AND ".join(f"t.{name} = s.{name}" for name in KEY)
-    with closing(warehouse.connect(uri)) as connection, connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute(f"CREATE TEMPORARY TABLE s ON COMMIT DROP AS SELECT {names} FROM by_hand WITH NO DATA")
         with path.open("rb") as file:
@@ -137,12 +139,23 @@ def settle(uri: str, tables: list[str]) -> None:
         cursor.execute("CHECKPOINT")
 
 
-def timed(action: Callable[[], None]) -> float:
-    """Return the seconds that something takes."""
+def timed(uri: str, way: Callable[[warehouse.Connection, Path], None], path: Path) -> tuple[float, float]:
+    """Load; return the seconds by the clock, and of the processors."""
     gc.collect()
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
+    with closing(warehouse.connect(uri)) as connection:
+        clock, processor = time.perf_counter(), time.process_time()
+        way(connection, path)
+        seconds = time.perf_counter() - clock
+        return seconds, time.process_time() - processor + server_seconds(connection.info.backend_pid)
+
+
+def server_seconds(pid: int) -> float:
+    """Return the processor time of a server's process, or 0 where it is not told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -165,35 +178,34 @@ def run(uri: str, folder: Path, rows: int, rounds: int) -> None:
     """Load round after round; the first, into empty tables, is not counted."""
     plain, kept, typed = folder / "plain.sql", folder / "kept.sql", folder / "rows.copy"
     tables = ["by_hand", "by_plan", "with_history"]
-    seconds: dict[str, list[float]] = {table: [] for table in tables}
+    seconds: dict[str, list[tuple[float, float]]] = {table: [] for table in tables}
     for round_ in range(rounds + 1):
         write_plan(plain, "by_plan", rows, round_, history=False)
         write_plan(kept, "with_history", rows, round_, history=True)
         write_rows(typed, plain)
         if round_ == 0:
-            by_plan(uri, plain)
-            by_plan(uri, kept)
             with closing(warehouse.connect(uri)) as connection, connection.cursor() as cursor:
+                by_plan(connection, plain)
+                by_plan(connection, kept)
                 cursor.execute("CREATE TABLE by_hand (LIKE by_plan INCLUDING ALL)")
-            by_hand(uri, typed)
+                by_hand(connection, typed)
             settle(uri, tables)
             continue
         ways = [("by_hand", by_hand, typed), ("by_plan", by_plan, plain), ("with_history", by_plan, kept)]
         for at in range(len(ways)):
             table, way, path = ways[(at + round_) % len(ways)]  # each comes first, second and third
-            seconds[table].append(timed(lambda way=way, path=path: way(uri, path)))  # type: ignore[misc]
+            seconds[table].append(timed(uri, way, path))
             settle(uri, [table])
         check_equal(uri, tables)
-        shown = ", ".join(f"{table} {times[-1]:.1f} s" for table, times in seconds.items())
+        shown = ", ".join(f"{table} {times[-1][0]:.1f} s" for table, times in seconds.items())
         print(f"round {round_}: {shown}", flush=True)
-    medians = {table: statistics.median(times) for table, times in seconds.items()}
-    ratios = {
-        table: statistics.median(one / hand for one, hand in zip(times, seconds["by_hand"], strict=True))
-        for table, times in seconds.items()
-    }
     print(f"\n{rows:,} rows over {rows:,} present keys, medians of {rounds} rounds")
-    for table in tables:
-        print(f"{table:14} {medians[table]:6.1f} s   {ratios[table]:.2f} x by hand")
+    for table, times in seconds.items():
+        for at, of in enumerate(("clock", "processors")):
+            median = statistics.median(one[at] for one in times)
+            pairs = zip(times, seconds["by_hand"], strict=True)
+            ratio = statistics.median(one[at] / hand[at] for one, hand in pairs if hand[at])
+            print(f"{table:14} {of:12} {median:6.1f} s   {ratio:.2f} x by hand")
 
 
 if __name__ == "__main__":

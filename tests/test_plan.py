@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import subprocess
+import threading
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -461,3 +462,26 @@ def test_receipts_of_a_former_version_get_their_new_columns(job: Job, tmp_path: 
         (1, False, None),
         (0, False, date(2024, 11, 1)),
     ]
+
+
+def test_a_lost_connection_is_made_again(job: Job, tmp_path: Path) -> None:
+    """A server that restarts between two loads, or in one, costs a moment; what is done is not done twice."""
+    path = written(tmp_path / "plan.sql", load(), record())
+    lines = path.read_bytes()
+    job.execute(
+        "CREATE TABLE fuse (); CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"
+        " IF to_regclass(''fuse'') IS NOT NULL THEN"
+        " PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(9); END IF; RETURN NEW; END'"
+    )
+    apply(str(job.database), written(tmp_path / "a.sql", load(digest="d0"), record(rate="0.01")))
+    job.execute("CREATE TRIGGER cut BEFORE INSERT ON performance FOR EACH ROW EXECUTE FUNCTION cut()")
+    mended = threading.Timer(1.5, lambda: job.execute("DROP TABLE fuse"))
+    mended.start()
+    done = job.wdh("apply", str(path))
+    mended.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        done.stdout == f"{path}: 1 deleted, 1 inserted (load {job.query('SELECT max(load_id) FROM wdh_load')[0][0]})\n"
+    )
+    assert job.query("SELECT count(*) FROM wdh_load") == [(2,)]
+    assert path.read_bytes() == lines

@@ -212,7 +212,7 @@ def insert_statement(load: Load) -> str:
         f"    ({listed}, data_source, processed_at, load_id)\n"
         f"    SELECT {listed}, {literal(load.workbook)}, transaction_timestamp(),\n"
         f"        (SELECT load_id FROM pg_temp.wdh_this)\n"
-        f"    FROM pg_temp.wdh_staged ORDER BY workbook_row"
+        f"    FROM pg_temp.wdh_staged"
     )
 
 

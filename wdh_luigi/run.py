@@ -130,7 +130,7 @@ def is_loaded(one: Steps) -> bool:
     """Tell whether the warehouse holds a workbook's records, as far as they are known."""
     if not one.outcome_path.exists():
         return False
-    present = warehouse.newest_receipt(_connection(), one.place)
+    present = warehouse.again(lambda: warehouse.newest_receipt(_connection(), one.place))
     return warehouse.is_loaded(present, one.outcome()["digest"], one.config.replace)
 
 

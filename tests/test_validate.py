@@ -705,7 +705,8 @@ def test_the_reading_says_what_the_sheet_and_the_name_say() -> None:
         file_period=NOVEMBER,
         latest=NOVEMBER,
         only_period=True,
+        why={"fund_scale": "heading 规模（万元）", "return_rate": "rate_unit percent"},
     )
-    assert replace(done.reading, percent=frozenset()) == validate.reading(
+    assert replace(done.reading, percent=frozenset(), why={"fund_scale": "heading 规模（万元）"}) == validate.reading(
         done.profile, done.config, DOMAIN, NOVEMBER, TODAY
     )

@@ -64,6 +64,8 @@ class Reading:
         file_period: first of the month in the file's name, or None.
         latest: the last month that a row may be of.
         only_period: rows of another month are refused (``replace: place``).
+        why: field -> why its bare numbers count what they count, for those that are not taken as they are.
+        telling: column -> what takes down the rules that its cell went through; empty where nobody asks.
     """
 
     percent: frozenset[str] = frozenset()
@@ -72,10 +74,16 @@ class Reading:
     file_period: date | None = None
     latest: date = date.max
     only_period: bool = False
+    why: Mapping[str, str] = field(default_factory=dict)
+    telling: Mapping[str, spellings.Telling] = field(default_factory=dict)
 
 
 def _reading(info: ValidationInfo) -> Reading:
     return info.context if isinstance(info.context, Reading) else Reading()
+
+
+def _telling(info: ValidationInfo) -> spellings.Telling | None:
+    return _reading(info).telling.get(info.field_name or "")
 
 
 class _Kind(GroupedMetadata):
@@ -101,7 +109,7 @@ class Code(_Kind):
         self.longest = longest
 
     def clean(self, cell: Any, info: ValidationInfo) -> str:
-        code = spellings.to_code(cell, self.longest)
+        code = spellings.to_code(cell, self.longest, _telling(info))
         if code is None:
             raise ValueError("blank")
         return code
@@ -125,7 +133,7 @@ class Rate(_Figure):
     unit = "rate"
 
     def clean(self, cell: Any, info: ValidationInfo) -> Decimal | None:
-        return spellings.to_ratio(cell, info.field_name in _reading(info).percent, self.places)
+        return spellings.to_ratio(cell, info.field_name in _reading(info).percent, self.places, _telling(info))
 
 
 class Money(_Figure):
@@ -135,7 +143,7 @@ class Money(_Figure):
 
     def clean(self, cell: Any, info: ValidationInfo) -> Decimal | None:
         factor = _reading(info).factors.get(info.field_name or "", Decimal(1))
-        return spellings.to_amount(cell, factor, self.places)
+        return spellings.to_amount(cell, factor, self.places, _telling(info))
 
 
 class PerUnit(_Figure):
@@ -144,7 +152,7 @@ class PerUnit(_Figure):
     unit = "per unit"
 
     def clean(self, cell: Any, info: ValidationInfo) -> Decimal | None:
-        return spellings.to_unit_value(cell, self.places)
+        return spellings.to_unit_value(cell, self.places, _telling(info))
 
 
 class Month(_Kind):
@@ -154,17 +162,17 @@ class Month(_Kind):
         self.column = Column(word, headings, "date", "period")
 
     def clean(self, cells: Any, info: ValidationInfo) -> date:
-        return row_period(cells, _reading(info))
+        return row_period(cells, _reading(info), _telling(info))
 
 
-def row_period(cells: PeriodCells, reading: Reading) -> date:
+def row_period(cells: PeriodCells, reading: Reading, telling: spellings.Telling | None = None) -> date:
     """
     Return the first of the month that a row is of: 年 and 月, else 报告期, else, in a sheet without, the file's.
 
     Raises:
         PeriodError: no period, two that differ, or one that the workbook cannot be of.
     """
-    year, month, single = _period_parts(cells)
+    year, month, single = _period_parts(cells, reading)
     joint = spellings.first_of(year, month) if year and month else None
     if joint and single and joint != single:
         raise PeriodError({"report_period": f"{single:%Y-%m}, and 年 and 月 say {joint:%Y-%m}"})
@@ -174,6 +182,8 @@ def row_period(cells: PeriodCells, reading: Reading) -> date:
         raise PeriodError({"": what})
     if reason := _misplaced(period, reading):
         raise PeriodError({_differing(period, reading) if joint else "report_period": reason})
+    if telling is not None and not single:
+        telling.decided("the first of 年 and 月" if joint else "no column of periods: the file's name", period)
     return period
 
 
@@ -190,12 +200,12 @@ class PeriodError(ValueError):
         self.problems = problems
 
 
-def _period_parts(cells: PeriodCells) -> tuple[int | None, int | None, date | None]:
+def _period_parts(cells: PeriodCells, reading: Reading) -> tuple[int | None, int | None, date | None]:
     found: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for part, convert in _PERIOD_PARTS.items():
         try:
-            found[part] = convert(getattr(cells, part))
+            found[part] = convert(getattr(cells, part), reading.telling.get(part))
         except ValueError as error:
             problems[part] = str(error)
     if problems:

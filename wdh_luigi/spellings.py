@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Any
 
 from wdh_luigi.cells import (
     MERGED,
@@ -52,11 +53,40 @@ _LONGEST_NUMBER = 60  # characters; what is longer overflows every column there 
 _MINUS = str.maketrans({"\u2212": "-"})
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # marks that nobody sees
 _MOST_DIGITS = 15  # that Excel keeps of a number
+_PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 
 
-def normal(text: str) -> str:
+class Telling:
+    """
+    The rules by which a cell became its value, taken down by the converters for whoever asks.
+
+    Attributes:
+        column: why bare numbers of the cell's column count what they count, or "".
+        steps: each rule with the value that it gave, in order; the last one's is the cell's.
+    """
+
+    def __init__(self, column: str = "") -> None:
+        self.column = column
+        self.steps: list[tuple[str, Any]] = []
+
+    def changed(self, rule: str, before: object, after: object) -> None:
+        """Take down a rule where it made another value of a value."""
+        if before != after and str(before) != str(after):
+            self.steps.append((rule, after))
+
+    def decided(self, rule: str, value: object) -> None:
+        """Take down a rule that decides what a value means, also where it stays as it is."""
+        if rule:
+            self.steps.append((rule, value))
+
+
+def normal(text: str, telling: Telling | None = None) -> str:
     """Return text in NFKC without spaces around it: ５．５％ is 5.5%, an ideographic space is a space."""
-    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).strip()
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    if telling is not None:
+        telling.changed("NFKC", text, plain)
+        telling.changed("spaces around it dropped", plain, plain.strip())
+    return plain.strip()
 
 
 def is_blank(cell: Cell) -> bool:
@@ -86,7 +116,7 @@ def shown(cell: Cell) -> str:
     return str(cell)
 
 
-def to_ratio(cell: Cell, bare_is_percent: bool, places: int) -> Decimal | None:
+def to_ratio(cell: Cell, bare_is_percent: bool, places: int, telling: Telling | None = None) -> Decimal | None:
     """
     Convert a rate cell to a ratio: 0.055 is 5.5 %.
 
@@ -99,15 +129,19 @@ def to_ratio(cell: Cell, bare_is_percent: bool, places: int) -> Decimal | None:
     """
     if is_blank(cell):
         return None
-    number, unit, currency = _figure(cell, "not a number or percentage")
+    number, unit, currency = _figure(cell, "not a number or percentage", telling)
     if currency or unit not in ("", "%"):
         raise ValueError("not a number or percentage")
-    if unit == "%" or (bare_is_percent and not shows_percent(cell)):
+    in_percent = unit == "%" or (bare_is_percent and not shows_percent(cell))
+    if in_percent:
         number = number.scaleb(-2, _EXACT)
-    return _rounded(number, places)
+    if telling is not None:
+        how = "/100" if in_percent else "a ratio" if shows_percent(cell) else ""
+        telling.decided(_unit_rule(cell, unit, telling, how), number)
+    return _rounded(number, places, telling)
 
 
-def to_amount(cell: Cell, factor: Decimal, places: int) -> Decimal | None:
+def to_amount(cell: Cell, factor: Decimal, places: int, telling: Telling | None = None) -> Decimal | None:
     """
     Convert a cell with money to 元.
 
@@ -118,26 +152,32 @@ def to_amount(cell: Cell, factor: Decimal, places: int) -> Decimal | None:
     """
     if is_blank(cell):
         return None
-    number, unit, _ = _figure(cell, "not a number or amount")
+    number, unit, _ = _figure(cell, "not a number or amount", telling)
     if unit == SCALED and factor == 1:  # it counts 元, however it is shown
         unit = ""
     if unit == SCALED:
         raise ValueError("not a clear amount: its number format shows another number; type it with its unit")
     if unit and unit not in FACTORS:
         raise ValueError("not a number or amount" + (" (a percentage)" if unit == "%" else ""))
-    return _rounded(_EXACT.multiply(number, FACTORS[unit] if unit else factor), places)
+    factor = FACTORS[unit] if unit else factor
+    number = _EXACT.multiply(number, factor)
+    if telling is not None:
+        telling.decided(_unit_rule(cell, unit, telling, f"×{factor:f}" if factor != 1 else ""), number)
+    return _rounded(number, places, telling)
 
 
-def to_unit_value(cell: Cell, places: int) -> Decimal | None:
+def to_unit_value(cell: Cell, places: int, telling: Telling | None = None) -> Decimal | None:
     """Convert a value per unit to 元; no unit but 元 makes sense."""
     if is_blank(cell):
         return None
-    number, unit, _ = _figure(cell, "not a number")
+    number, unit, _ = _figure(cell, "not a number", telling)
     if unit == SCALED:
         raise ValueError("not a clear number: its number format shows another; type it as text")
     if unit not in ("", "元"):
         raise ValueError(f"not a value per unit: {unit!r} is no unit of it")
-    return _rounded(number, places)
+    if telling is not None:
+        telling.decided(_unit_rule(cell, unit, telling, ""), number)
+    return _rounded(number, places, telling)
 
 
 def bare_number(cell: Cell) -> Decimal | None:
@@ -156,7 +196,7 @@ def shows_percent(cell: Cell) -> bool:
     return isinstance(cell, NumberCell) and scales_percent(cell.format)
 
 
-def to_code(cell: Cell, longest: int) -> str | None:
+def to_code(cell: Cell, longest: int, telling: Telling | None = None) -> str | None:
     """
     Convert a code to its normal form: upper case, without ``-``, ``_`` and spaces.
 
@@ -166,8 +206,12 @@ def to_code(cell: Cell, longest: int) -> str | None:
     """
     if is_blank(cell):
         return None
-    text = normal(cell) if isinstance(cell, str) else _code_digits(cell)
-    code = normal(re.sub(r"[-_\s]", "", text.translate(_MINUS)).upper())  # upper case may need composing again
+    text = normal(cell, telling) if isinstance(cell, str) else _code_digits(cell, telling)
+    bare = re.sub(r"[-_\s]", "", text.translate(_MINUS))
+    code = normal(bare.upper())  # upper case may need composing again
+    if telling is not None:
+        telling.changed("-, _ and spaces dropped", text, bare)
+        telling.changed("upper case", bare, code)
     strange = "" if code.isalnum() else next((char for char in code if not _is_of_codes(char)), "")
     if strange:
         raise ValueError(f"not a code: {strange!r} is no letter, digit or dot")
@@ -178,40 +222,51 @@ def to_code(cell: Cell, longest: int) -> str | None:
     return code
 
 
-def to_period(cell: Cell) -> date | None:
+def to_period(cell: Cell, telling: Telling | None = None) -> date | None:
     """Convert a 报告期 cell to the first of its month: "2024年11月", 202411, "2024/11/30", "11月2024", a date."""
     if is_blank(cell):
         return None
     if isinstance(cell, date):
-        return first_of(cell.year, cell.month)
-    text = _whole_text(cell, "not a period")
+        first = first_of(cell.year, cell.month)
+        if telling is not None:
+            telling.changed("the first of its month", cell, first)
+        return first
+    text = _whole_text(cell, "not a period", telling)
     for form in _PERIODS:
         if found := form.fullmatch(text):
             parts = found.groupdict()
             first = first_of(_year(parts["year"]), int(parts["month"]))
             _check_day(first, int(parts.get("day") or 1))
+            if telling is not None:
+                telling.changed("the first of its month", text, first)
             return first
     raise ValueError("not a period (expected one like 2024年11月, 202411 or 2024-11)")
 
 
-def to_year(cell: Cell) -> int | None:
+def to_year(cell: Cell, telling: Telling | None = None) -> int | None:
     """Convert a cell under 年: 2024, "2024年", "24"."""
     if is_blank(cell):
         return None
-    found = re.fullmatch(r"([0-9]{2}|[0-9]{4})\s*(?:年份?)?", _whole_text(cell, "not a year"))
+    found = re.fullmatch(r"([0-9]{2}|[0-9]{4})\s*(?:年份?)?", _whole_text(cell, "not a year", telling))
     if found is None:
         raise ValueError("not a year (expected one like 2024)")
-    return first_of(_year(found[1]), 1).year
+    year = first_of(_year(found[1]), 1).year
+    if telling is not None:
+        telling.changed("read as a year", found[0], year)
+    return year
 
 
-def to_month(cell: Cell) -> int | None:
+def to_month(cell: Cell, telling: Telling | None = None) -> int | None:
     """Convert a cell under 月: 11, "11月", "02"."""
     if is_blank(cell):
         return None
-    found = re.fullmatch(r"([0-9]{1,2})\s*(?:月份?)?", _whole_text(cell, "not a month"))
+    found = re.fullmatch(r"([0-9]{1,2})\s*(?:月份?)?", _whole_text(cell, "not a month", telling))
     if found is None:
         raise ValueError("not a month (expected one of 1 to 12)")
-    return first_of(FIRST_YEAR, int(found[1])).month
+    month = first_of(FIRST_YEAR, int(found[1])).month
+    if telling is not None:
+        telling.changed("read as a month", found[0], month)
+    return month
 
 
 def first_of(year: int, month: int) -> date:
@@ -248,7 +303,7 @@ def _refuse(cell: Cell, what: str) -> None:
         raise ValueError(f"{what}: the cell holds a date or time")
 
 
-def _figure(cell: Cell, what: str) -> tuple[Decimal, str, str]:
+def _figure(cell: Cell, what: str, telling: Telling | None = None) -> tuple[Decimal, str, str]:
     """Return a figure's number, its unit as typed or shown ("" for a bare number), and its currency sign."""
     _refuse(cell, what)
     unit = ""
@@ -259,7 +314,8 @@ def _figure(cell: Cell, what: str) -> tuple[Decimal, str, str]:
             raise ValueError(what)
         return Decimal(repr(cell)), unit, ""
     typed = str(cell)
-    text = normal(typed).translate(_MINUS)
+    plain = normal(typed, telling)
+    text = plain.translate(_MINUS)
     if len(text) > _LONGEST_NUMBER:
         raise ValueError(f"{what}: {len(text)} characters, and {_LONGEST_NUMBER} at most make a number")
     negative, text = _brackets(text)
@@ -268,9 +324,30 @@ def _figure(cell: Cell, what: str) -> tuple[Decimal, str, str]:
     if found is None or len(signs) + negative > 1 or _holds_footnote(typed):
         raise ValueError(what)
     number = Decimal(found["digits"].replace(",", "") + (found["exponent"] or ""))
-    negative = negative or signs == "-"
-    # No unary minus: it rounds to 28 digits.
-    return (number.copy_negate() if negative else number), found["unit"].strip(), found["currency"]
+    if negative or signs == "-":
+        number = number.copy_negate()  # no unary minus: it rounds to 28 digits
+    if telling is not None:
+        telling.changed("U+2212 is a minus", plain, plain.translate(_MINUS))
+        telling.decided(_number_rule(found, negative), number)
+    return number, found["unit"].strip(), found["currency"]
+
+
+def _number_rule(found: re.Match[str], bracketed: bool) -> str:
+    """Say what a text holds beside the digits of its number, or "" where it is a plain one."""
+    said = ["brackets mean a minus"] if bracketed else []
+    said += ["thousands separators dropped"] if "," in found["digits"] else []
+    said += [f"{found['currency']} dropped"] if found["currency"] else []
+    is_plain = _PLAIN.fullmatch(found.string[: found.start("unit")].rstrip())
+    return ", ".join(said) or ("" if is_plain else "read as a number")
+
+
+def _unit_rule(cell: Cell, unit: str, telling: Telling, how: str) -> str:
+    """Say what gives a figure its unit, the cell's text, its format or its column, and what that makes of it."""
+    if isinstance(cell, NumberCell) and (unit or scales_percent(cell.format)):
+        by = f"number format {cell.format}"
+    else:
+        by = f"{unit} in the text" if unit else telling.column
+    return ": ".join(filter(None, (by, how)))
 
 
 def _holds_footnote(typed: str) -> bool:
@@ -286,10 +363,12 @@ def _brackets(text: str) -> tuple[bool, str]:
     return True, found[1] + found[2].strip() + found[3]
 
 
-def _rounded(number: Decimal, places: int) -> Decimal:
+def _rounded(number: Decimal, places: int, telling: Telling | None = None) -> Decimal:
     if number.adjusted() > _LONGEST_NUMBER:
         raise ValueError("too large")
     rounded = number.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP, context=_EXACT)
+    if telling is not None:
+        telling.changed(f"rounded half up to {places} decimals", number, rounded)
     return rounded.copy_abs() if rounded.is_zero() else rounded
 
 
@@ -299,23 +378,30 @@ def _is_of_codes(char: str) -> bool:
     return char == "." or kind[0] in "LN" or (kind in ("Mn", "Mc") and not _SELECTORS.match(char))
 
 
-def _code_digits(cell: Cell) -> str:
+def _code_digits(cell: Cell, telling: Telling | None) -> str:
     """Return a code that is a number, with the zeros that its format puts before it."""
-    digits = _whole_text(cell, "not a code")
+    digits = _whole_text(cell, "not a code", telling)
     if len(digits) > _MOST_DIGITS:
         raise ValueError(f"over {_MOST_DIGITS} digits as a number: Excel keeps no more; type the code as text")
-    return with_zeros(digits, cell.format) if isinstance(cell, NumberCell) else digits
+    if not isinstance(cell, NumberCell):
+        return digits
+    shown = with_zeros(digits, cell.format)
+    if telling is not None:
+        telling.changed(f"as its number format {cell.format} shows it", digits, shown)
+    return shown
 
 
-def _whole_text(cell: Cell, what: str) -> str:
+def _whole_text(cell: Cell, what: str, telling: Telling | None) -> str:
     """Return a text in normal form, or a whole number's digits."""
     _refuse(cell, what)
     if isinstance(cell, NumberCell):
         cell = cell.value
     if not isinstance(cell, (int, float)):
-        return normal(str(cell))
+        return normal(str(cell), telling)
     if not math.isfinite(cell) or cell != int(cell) or cell < 0:
         raise ValueError(f"{what}: no whole number")
+    if telling is not None:
+        telling.changed("a whole number", str(cell), str(int(cell)))
     return str(int(cell))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
@@ -33,10 +33,11 @@ Problem = tuple[str, str, str]  # field, the sheet's column (one of Domain.sheet
 
 @dataclass
 class Rates:
-    """What the bare numbers of a workbook's rate columns mean; for those that were guessed, by what."""
+    """What the bare numbers of a workbook's rate columns mean, and why; for those that were guessed, by what."""
 
     percent: frozenset[str]
     guessed: dict[str, str] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
 
 
 class Clean:
@@ -141,13 +142,13 @@ def _reasons(problem: Any, name: str) -> list[tuple[str, str]]:
 def reading(profile: Profile, config: DomainConfig, domain: Domain, month: date | None, today: date) -> Reading:
     """Collect what a workbook's headings, name and configuration say of all its cells, but for its rates."""
     given = profile.headings
-    factors = {
-        name: spellings.FACTORS[given.units.get(name) or given.line_unit or "元"]
-        for name, column in domain.sheet_columns.items()
-        if column.unit == "money"
-    }
+    money = [name for name, column in domain.sheet_columns.items() if column.unit == "money"]
+    factors = {name: spellings.FACTORS[given.units.get(name) or given.line_unit or "元"] for name in money}
+    line = f"the line above the headings gives {given.line_unit}"
+    why = {name: f"heading {given.texts[name]}" if given.units.get(name) else line for name in given.texts}
     return Reading(
         factors=factors,
+        why={name: why[name] for name in money if name in why and factors[name] != 1},
         has_period=any(name in given.columns for name in domain.names("period")),
         file_period=month,
         latest=month or today,
@@ -162,22 +163,25 @@ def rates(profile: Profile, config: DomainConfig, domain: Domain, shown: str) ->
     Raises:
         WorkbookError: the column's numbers can be either; names a cell of each kind.
     """
-    percent, guesses = set(), {}
+    percent, guesses, why = set(), {}, {}
     for name, column in domain.sheet_columns.items():
         if column.unit != "rate" or name not in profile.headings.columns:
             continue
         if config.rate_unit != "auto":
             means_percent, guessed = config.rate_unit == "percent", ""
+            why[name] = f"rate_unit {config.rate_unit}"
         elif profile.headings.units.get(name) == "%":
             means_percent, guessed = True, ""
+            why[name] = f"heading {profile.headings.texts[name]}"
         else:
             means_percent, guessed = _by_size(profile.extremes[name], column.word, profile, shown)
         if means_percent:
             percent.add(name)
         if guessed:
             meaning = "percent points" if means_percent else "ratios"
-            guesses[name] = f"{column.word}: bare numbers are {meaning}, guessed by size ({guessed})"
-    return Rates(frozenset(percent), guesses)
+            why[name] = f"bare numbers are {meaning}, guessed by size ({guessed})"
+            guesses[name] = f"{column.word}: {why[name]}"
+    return Rates(frozenset(percent), guesses, why)
 
 
 def _by_size(found: Extremes, word: str, profile: Profile, shown: str) -> tuple[bool, str]:
@@ -409,4 +413,53 @@ def digest(records: Iterable[dict[str, Any]]) -> tuple[int, str]:
 
 def with_rates(base: Reading, found: Rates) -> Reading:
     """Return the reading with what the rate columns mean."""
-    return replace(base, percent=found.percent)
+    return replace(base, percent=found.percent, why={**base.why, **found.why})
+
+
+@dataclass
+class Explained:
+    """
+    One row by the plain model, told.
+
+    Attributes:
+        values: the record's fields, or None where the row is rejected.
+        reasons: why it is.
+        rules: sheet column or field -> each rule that its cell went through, with the value that it gave.
+    """
+
+    values: dict[str, Any] | None
+    reasons: list[str]
+    rules: dict[str, list[tuple[str, Any]]]
+
+
+def explain(domain: Domain, columns: Mapping[str, int], reading: Reading, cells: Sequence[Cell]) -> Explained:
+    """Validate one row by the whole model, and tell the rules that made its values of its cells."""
+    telling = {name: spellings.Telling(reading.why.get(name, "")) for name in (*domain.columns, *domain.sheet_columns)}
+    given: dict[str, Any] = {name: cells[at] if at < len(cells) else None for name, at in columns.items()}
+    for name, cell in given.items():
+        if cell is not None and spellings.is_blank(cell):
+            telling[name].decided("a spelling of blank", None)
+    parts = {name: given.pop(name, None) for name in domain.names("period")}
+    fields: dict[str, Any] = {name: given.get(name) for name in domain.columns}
+    fields[domain.period_field] = PeriodCells(**parts)
+    try:
+        record = domain.model.model_validate(fields, context=replace(reading, telling=telling))
+    except ValidationError as error:
+        found = [one for problem in error.errors() for one in _reasons(problem, str(problem["loc"][0]))]
+        words = {"": domain.columns[domain.period_field], **domain.sheet_columns, **domain.columns}
+        return Explained(None, [f"{words[name].word} {reason}" for name, reason in found], {})
+    return Explained(dict(record), [], {name: one.steps for name, one in telling.items()})
+
+
+def key_value(domain: Domain, name: str, text: str) -> Any:
+    """
+    Return the value of a key's column that a text means, cleaned as a cell is.
+
+    Raises:
+        ValueError: it means none; says why.
+    """
+    cell: Any = PeriodCells(report_period=text) if name == domain.period_field else text
+    value, problems = _Field(domain, name, Reading())(cell)
+    if problems:
+        raise ValueError(problems[0][2])
+    return value

@@ -15,7 +15,7 @@ LAYERS = [
     {"__init__"},
     {"tasks"},
     {"launch"},
-    {"run"},
+    {"run", "trace"},
     {"steps", "preview", "ground", "history"},
     {"validate", "warehouse"},
     {"discover", "workbook", "plan", "report", "rejects"},

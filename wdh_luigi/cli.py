@@ -11,7 +11,21 @@ from pathlib import Path
 
 import click
 
-from wdh_luigi import config, discover, domains, embedded, ground, history, plan, preview, warehouse, workbook
+from wdh_luigi import (
+    config,
+    discover,
+    domains,
+    embedded,
+    ground,
+    history,
+    plan,
+    preview,
+    steps,
+    targets,
+    warehouse,
+    workbook,
+)
+from wdh_luigi import trace as lineage
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.errors import PlanError, WdhError, one_line
 from wdh_luigi.workbook import guard
@@ -115,6 +129,29 @@ def revert(load: int, domain: str | None) -> None:
     )
 
 
+@main.command()
+@click.argument("domain")
+@click.argument("key", metavar="COLUMN=VALUE...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def trace(domain: str, key: tuple[str, ...], as_json: bool) -> None:
+    """
+    Tell where rows of a domain's table come from: the cells as typed, the rules that changed them, the load.
+
+    The columns are those of the table's key, as in plan_code=P001; a value may be spelt as in a workbook.
+    """
+    settings, entry, declared = config.load_settings(), _entry(domain), domains.get(domain)
+    steps.check_key(declared, entry, str(settings.data_sources_config))
+    asked = lineage.terms(key, declared, entry)
+    known = lineage.Known(settings, declared, entry, _discovery())
+    uri = warehouse.uri_of(settings, functools.partial(click.echo, err=True))
+    with contextlib.closing(warehouse.connect(uri)) as connection:
+        document = lineage.trace(connection, declared, entry, asked, known)
+    if as_json:
+        click.echo(targets.dumps(document))
+    else:
+        click.echo("\n".join(map(one_line, lineage.lines(document))))
+
+
 def _each_plan(plans: tuple[Path, ...], action: Callable[[warehouse.Connection, Path], None]) -> None:
     """Do something with each plan; one that fails is told, and the others are done."""
     uri = warehouse.uri_of(config.load_settings(), click.echo)
@@ -149,6 +186,11 @@ def _entry(domain: str) -> DomainConfig:
     if path.exists():
         return config.domain_config(config.load_data_sources(path), domain, path)
     return DomainConfig(pattern="", table=domain, mode="append")
+
+
+def _discovery() -> config.Discovery:
+    path = config.load_settings().data_sources_config
+    return config.load_data_sources(path).discovery if path.exists() else config.Discovery()
 
 
 @main.group()

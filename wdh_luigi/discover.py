@@ -267,6 +267,29 @@ def month_of(name: str, pattern: str) -> date | None:
     return file.month
 
 
+def holding(inbox: Path, sha256: str, usual: str, discovery: Discovery, hashes: dict[Path, str]) -> Path | None:
+    """
+    Find a workbook in the inbox by its bytes, wherever it was moved and whatever it is called by now.
+
+    Args:
+        usual: its path below the inbox, which is looked at first.
+        hashes: of files that were looked at before; brought up to date.
+    """
+    paths = [
+        Path(folder) / name
+        for folder, _, names in os.walk(inbox)
+        for name in names
+        if Path(name).suffix.lower() in discovery.file_extensions
+    ]
+    for path in sorted(paths, key=lambda path: (path != inbox / usual, path)):
+        with contextlib.suppress(OSError):
+            if path not in hashes and path.is_file():
+                hashes[path] = file_digest(path)
+            if hashes.get(path) == sha256:
+                return path
+    return None
+
+
 def _version(path: str) -> int:
     """Return the number of the nearest folder V<number> above a file; V10 is after V9."""
     for folder in reversed(PurePosixPath(path).parts[:-1]):

@@ -8,9 +8,10 @@ what is there is right, and what changed has another name.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import Decimal
 from importlib import metadata
@@ -20,8 +21,8 @@ from typing import Any, BinaryIO
 from wdh_luigi import cells, domains, plan, rejects, targets, validate, workbook
 from wdh_luigi.config import DomainConfig, load_settings
 from wdh_luigi.discover import Candidate, Snapshot
-from wdh_luigi.errors import ConfigError, WorkbookError
-from wdh_luigi.schema import Domain
+from wdh_luigi.errors import ConfigError, WdhError, WorkbookError
+from wdh_luigi.schema import Domain, Reading
 from wdh_luigi.workbook import Extremes, Profile, guard
 from wdh_luigi.workbook.book import Row
 from wdh_luigi.workbook.headings import Headings, letters
@@ -209,6 +210,10 @@ class Steps:
             "digest": digest,
             "guessed": list(rates.guessed.values()),
             "examples": validate.examples(outcome),
+            "workbook": shown,
+            "sha256": self.file.sha256,
+            "read": self.read_key,
+            "reading": _reading_document(validate.with_rates(reading, rates)),
         }
         targets.write_json(self.outcome_path, account)
         return account
@@ -340,7 +345,92 @@ def _profile(document: dict[str, Any]) -> Profile:
         rows_read=document["rows_read"],
         skipped=document["skipped"],
         extremes=extremes,
+        merged=[(at, first, last) for at, first, last in document["merged"]],
     )
+
+
+def _reading_document(reading: Reading) -> dict[str, Any]:
+    names = ("factors", "has_period", "file_period", "latest", "only_period", "why")
+    return {"percent": sorted(reading.percent)} | {name: getattr(reading, name) for name in names}
+
+
+def _reading(document: dict[str, Any]) -> Reading:
+    month = document["file_period"]
+    return Reading(
+        percent=frozenset(document["percent"]),
+        factors={name: Decimal(factor) for name, factor in document["factors"].items()},
+        has_period=document["has_period"],
+        file_period=date.fromisoformat(month) if month else None,
+        latest=date.fromisoformat(document["latest"]),
+        only_period=document["only_period"],
+        why=document["why"],
+    )
+
+
+@dataclass(frozen=True)
+class Processed:
+    """
+    What a work directory holds of a workbook that was processed in it.
+
+    Attributes:
+        workbook: its path below the inbox, then.
+        duplicates: rows that say the same as another: {"row", "of"}.
+    """
+
+    workbook: str
+    profile: Profile
+    reading: Reading
+    duplicates: list[dict[str, int]]
+    rows_path: Path
+
+    def rows(self, wanted: Collection[int]) -> dict[int, list[cells.Cell]]:
+        """
+        Return rows as read, by their numbers, as far as they are data rows.
+
+        Raises:
+            WorkDirError: what is there is not what was written.
+        """
+        found: dict[int, list[cells.Cell]] = {}
+        for number, row in targets.read_rows(self.rows_path):
+            if number in wanted:
+                found[number] = [cells.from_json(value) for value in row]
+            if len(found) == len(wanted):
+                break
+        return found
+
+
+def processed(work: Path, domain: str, sha256: str, digest: str) -> list[Processed]:
+    """Find what a work directory holds of a workbook's bytes that gave the accepted records of a digest."""
+    folder, found = work / domain / "read", []
+    for account in _accounts(work / domain / "process"):
+        if (account.get("sha256"), account.get("digest")) == (sha256, digest):
+            # What another version wrote, or somebody cut, is as good as not there.
+            with contextlib.suppress(WdhError, LookupError, TypeError, ValueError, ArithmeticError):
+                profile = _profile(targets.read_json(folder / f"{account['read']}.json"))
+                rows, reading = folder / f"{account['read']}.rows.json", _reading(account["reading"])
+                found.append(Processed(account["workbook"], profile, reading, account["duplicates"], rows))
+    return found
+
+
+def plan_of(work: Path, domain: str, plan_digest: str) -> Path | None:
+    """Find a plan that was written in a work directory; None where it is not there as it was written."""
+    for account in _accounts(work / domain / "load"):
+        if account.get("plan_digest") == plan_digest:
+            path = work / domain / "plans" / Path(account["plan"]).name
+            with contextlib.suppress(WdhError, OSError), path.open("rb") as file:
+                if plan.verify(file, path).plan_digest == plan_digest:
+                    return path
+    return None
+
+
+def _accounts(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the accounts in a folder of targets; one that is damaged is passed over."""
+    for path in sorted(folder.glob("*.json")):
+        if path.suffixes == [".json"]:
+            with contextlib.suppress(WdhError):
+                account = targets.read_json(path)
+                if isinstance(account, dict):
+                    yield account
 
 
 _PACKAGE = Path(__file__).parent

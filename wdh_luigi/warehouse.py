@@ -545,6 +545,17 @@ def _columns_of(cursor: Any, place: plan.Place, error: psycopg2.Error) -> list[s
 
 
 @contextlib.contextmanager
+def looking(connection: Connection, where: str) -> Iterator[Any]:
+    """Yield a cursor that sees the database in one state, and can change nothing."""
+    with _asking(where, connection), connection.cursor() as cursor:
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            yield cursor
+        finally:
+            roll_back(connection)
+
+
+@contextlib.contextmanager
 def _asking(where: str, connection: Connection) -> Iterator[None]:
     """Turn PostgreSQL's errors into one line each."""
     try:

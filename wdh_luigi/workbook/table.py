@@ -50,6 +50,7 @@ class Profile:
         rows_read: data rows.
         skipped: rows below the headings that are no data: {"row", "to", "reason"}, ``to`` included.
         extremes: figure field -> its bare numbers' extremes.
+        merged: periods and codes that count for several rows: (column from 0, first row, last row).
         gives_formats: the reader tells number formats, so that a percentage is known from a bare number.
     """
 
@@ -60,6 +61,7 @@ class Profile:
     rows_read: int = 0
     skipped: list[dict[str, int | str]] = field(default_factory=list)
     extremes: dict[str, Extremes] = field(default_factory=dict)
+    merged: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def rows_skipped(self) -> int:
@@ -86,6 +88,7 @@ class Table:
         codes = [found.columns[name] for name in domain.names("code")]
         self._saying = codes + list(self._figures.values())
         self.profile.extremes = {name: Extremes() for name in self._figures}
+        self.profile.merged = self._fill.downwards
 
     def rows(self) -> Iterator[Row]:
         """Yield the data rows, cells from column A, values of vertical merges filled in."""
@@ -142,6 +145,11 @@ class _Merged:
         below = [merge for merge in merges if merge.first_row > found.row and self._matters(merge)]
         self._coming = sorted(below, key=lambda merge: merge.first_row, reverse=True)
         self._open: list[tuple[Merge, Cell]] = []
+        self.downwards = [
+            (merge.first_column - 1, merge.first_row, merge.last_row)
+            for merge in reversed(self._coming)
+            if merge.first_column - 1 in self._identity and _rows(merge) > 1
+        ]
 
     def _matters(self, merge: Merge) -> bool:
         first, span = merge.first_column - 1, _span(merge)

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -116,17 +116,26 @@ def announce(line: str) -> None:
 _runs: dict[str, run.Run] = {}
 
 
-def begin(task: Any, loads: Sequence[Any]) -> None:
+def begin(task: Any, complete: list[bool]) -> None:
     """Note, the first time in the process that was started by a person or cron, what there is to do."""
-    if task.task_id in _runs or multiprocessing.parent_process() is not None:
+    if task.task_id in {*_runs, *_taken} or multiprocessing.parent_process() is not None:
         return
-    snapshot = run.frozen(task.domain, task.snapshot)
-    started = time.time()
-    complete = [load.complete() for load in loads]
-    mode = snapshot.config.mode
     if not _runs:
         atexit.register(_finish)
-    _runs[task.task_id] = run.Run(snapshot, mode, task.plan_only, task.diff, command(task), complete, started)
+    snapshot = run.frozen(task.domain, task.snapshot)
+    _runs[task.task_id] = run.Run(snapshot, task.plan_only, task.diff, command(task), complete)
+
+
+def take(task: Any) -> run.Run:
+    """Begin a task's run, and leave it to a caller who ends it himself, with a summary of his own."""
+    _taken.discard(task.task_id)
+    task.complete()
+    one = _runs.pop(task.task_id)
+    _taken.add(task.task_id)
+    return one
+
+
+_taken: set[str] = set()
 
 
 def end(task: Any) -> None:

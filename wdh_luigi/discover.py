@@ -79,6 +79,11 @@ class Snapshot(BaseModel):
         """Return the workbooks to process, in the order of their paths."""
         return [file for file in self.files if file.chosen]
 
+    def seal(self) -> None:
+        """Set the key, when every file has its choice or reason."""
+        files = [(file.path, file.sha256, file.chosen, file.reason) for file in self.files]
+        self.key = digest_of(self.domain, self.config, files)
+
     def file(self, path: str) -> Candidate:
         """Return the file of a path."""
         return self._by_path[path]
@@ -135,7 +140,7 @@ def freeze(
         if file.month and file.month > today:
             what = f"is of {file.period}, which has not begun"
             raise DiscoveryError(_shown(inbox, file), what, "correct the date in its name, or take another --period")
-    snapshot.key = digest_of(domain, config, [(f.path, f.sha256, f.chosen, f.reason) for f in files])
+    snapshot.seal()
     return snapshot
 
 

@@ -7,7 +7,7 @@ import functools
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from wdh_luigi import config, discover, domains, ground, plan, report, steps, targets, warehouse
 from wdh_luigi.config import Discovery, DomainConfig
 from wdh_luigi.discover import Candidate, Snapshot
-from wdh_luigi.errors import ConfigError, WdhError, WorkDirError
+from wdh_luigi.errors import ConfigError, DiscoveryError, WdhError, WorkDirError
 from wdh_luigi.report import FileSummary, Summary
 from wdh_luigi.steps import Steps
 
@@ -46,16 +46,66 @@ def freeze(
     entry, discovery = entry_of(domain, mode=mode, sheet=sheet)
     if period is not None and not re.fullmatch(r"latest|all|\d{4}-(0[1-9]|1[0-2])", period):
         raise ConfigError("--period", f"{period!r} is no period", "write it like 2024-11, or latest, or all")
-    if diff and not plan_only:
-        raise ConfigError("--diff", "asks what plans would change before they are applied", "leave out one of the two")
-    if diff or not plan_only:
-        _connection(announce)  # before anything runs: a database that is not there fails the run at once
+    _reach_database(plan_only, diff, announce)
     inbox = config.load_settings().data_base_dir
     with _hashes() as hashes:
         files = discover.scan(inbox, entry, discovery)
         snapshot = discover.freeze(inbox, domain, entry, files, period=period, hashes=hashes, today=date.today())
     _frozen[snapshot.key] = snapshot
     return snapshot
+
+
+def freeze_months(
+    months: Sequence[str],
+    *,
+    domain: str,
+    mode: str | None,
+    plan_only: bool,
+    sheet: str | None,
+    diff: bool,
+    announce: Callable[[str], None],
+) -> dict[str, Snapshot | str]:
+    """
+    Do as ``freeze`` does for every month at once: one scan, one receipt, and a snapshot of its own for each month.
+
+    Returns:
+        For each month with a workbook its snapshot, or why there is none: a tie, or a month in the future.
+    """
+    entry, discovery = entry_of(domain, mode=mode, sheet=sheet)
+    _reach_database(plan_only, diff, announce)
+    inbox = config.load_settings().data_base_dir
+    found: dict[str, Snapshot | str] = {}
+    with _hashes() as hashes:
+        files = discover.scan(inbox, entry, discovery)
+        for month, of_month in _by_month(files, months).items():
+            try:
+                found[month] = discover.freeze(
+                    inbox, domain, entry, of_month, period=month, hashes=hashes, today=date.today()
+                )
+            except DiscoveryError as error:
+                found[month] = str(error)
+    whole = Snapshot(domain=domain, inbox=str(inbox), config=entry, files=files)
+    whole.seal()
+    write_receipt(whole)
+    _frozen.update((one.key, one) for one in found.values() if isinstance(one, Snapshot))
+    return found
+
+
+def _by_month(files: Sequence[Candidate], months: Sequence[str]) -> dict[str, list[Candidate]]:
+    """Return the candidates of each month that has one; the others are given their reason."""
+    found: dict[str, list[Candidate]] = {month: [] for month in months}
+    for file in files:
+        if file.period in found and not file.reason:
+            found[file.period].append(file)
+        elif not file.reason:
+            file.reason = f"period {file.period or 'none'} is not wanted (wanted: {months[0]} to {months[-1]})"
+    return {month: of_month for month, of_month in found.items() if of_month}
+
+
+def forget(snapshot: Snapshot) -> None:
+    """Drop what this process keeps of a snapshot whose run has ended."""
+    _frozen.pop(snapshot.key, None)
+    _steps.pop((config.load_settings().work_dir, snapshot.key), None)
 
 
 def entry_of(domain: str, *, mode: str | None, sheet: str | None) -> tuple[DomainConfig, Discovery]:
@@ -65,6 +115,14 @@ def entry_of(domain: str, *, mode: str | None, sheet: str | None) -> tuple[Domai
     entry = config.override(config.domain_config(sources, domain, path), mode=mode, sheet=sheet)
     steps.check_key(domains.get(domain), entry, str(path))
     return entry, sources.discovery
+
+
+def _reach_database(plan_only: bool, diff: bool, announce: Callable[[str], None]) -> None:
+    """Connect before anything runs, where it is needed: a database that is not there fails the run at once."""
+    if diff and not plan_only:
+        raise ConfigError("--diff", "asks what plans would change before they are applied", "leave out one of the two")
+    if diff or not plan_only:
+        _connection(announce)
 
 
 @contextlib.contextmanager

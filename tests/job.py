@@ -64,6 +64,29 @@ class Job:
         main = [sys.executable, "-m", "luigi", "--module", "wdh_luigi", "ProcessDomain"]
         return [*main, "--domain", "trustee_performance", "--local-scheduler", *arguments]
 
+    def wdh(self, *arguments: str) -> list[str]:
+        """Return the wdh command."""
+        return [sys.executable, "-c", "from wdh_luigi.command import main; main()", *arguments]
+
+    def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+        """Start a command in the job's folder and environment, in a process group of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+
+    def do(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the wdh command to its end."""
+        with self.start(self.wdh(*arguments)) as process:
+            out, err = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run the job; standard output and error are kept apart."""
         return subprocess.run(
@@ -126,7 +149,13 @@ def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 def executed(done: subprocess.CompletedProcess[str]) -> list[str]:
     """Return the tasks that a run executed, by the lines that they log."""
+    return [line.split()[0] for line in steps(done.stderr)]
+
+
+def steps(log: str) -> list[str]:
+    """Return the steps that a log tells, each with its workbook."""
     words = ("ReadExcel", "ProcessTrustee", "Load")
-    return [
-        line.split()[1] for line in done.stderr.splitlines() if line.startswith(tuple(f"INFO: {w} " for w in words))
+    lines = [
+        line.removeprefix("INFO: ") for line in log.splitlines() if line.startswith(tuple(f"INFO: {w} " for w in words))
     ]
+    return [line.partition(" (")[0] for line in lines]

@@ -69,7 +69,7 @@ class Crew:
             _set({"rpc-retry-attempts": "1", "rpc-retry-wait": "0", "rpc-log-retries": "false"})
             try:
                 _scheduler(self).is_paused()
-            except RPCError as error:
+            except (RPCError, ValueError, KeyError) as error:  # the last two: something answers that is no luigid
                 mend = "start luigid, or leave --scheduler-url out to run without"
                 raise ConfigError("--scheduler-url", f"no luigid answers at {self.luigid}", mend) from error
             _set(_LUIGID_AWAY)

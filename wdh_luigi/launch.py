@@ -43,6 +43,7 @@ LUIGI_DEFAULTS = {
         "unhandled_exception": "40",
     },
     "worker": {"check_complete_on_run": "true", "wait_interval": "1", "wait_jitter": "0.5", "max_reschedules": "1"},
+    "scheduler": {"worker_disconnect_delay": "15", "stable_done_cooldown_secs": "0", "retry_delay": "-1"},
 }
 
 # Luigi's account of each task, which the steps give in fewer words; shown with --log-level DEBUG.

@@ -63,6 +63,15 @@ class WorkbookTask(luigi.Task):
         """Return the workbook's steps, as its snapshot froze them."""
         return run.steps_of(run.frozen(self.domain, self.snapshot), self.workbook)
 
+    def run(self) -> None:
+        """Do the step, unless another worker has done it since Luigi looked."""
+        if not self.complete():
+            self.work()
+
+    def work(self) -> None:
+        """Do the step."""
+        raise NotImplementedError
+
     def note(self, message: str) -> None:
         """Tell what the step came to, in the log and in the visualiser."""
         launch.logger.info("%s %s: %s", self.task_family, describe(self.steps.file), message)
@@ -88,7 +97,7 @@ class ReadExcel(WorkbookTask):
     def output(self) -> list[luigi.LocalTarget]:
         return _targets(self.steps.rows_path, self.steps.profile_path)
 
-    def run(self) -> None:
+    def work(self) -> None:
         profile = self.steps.read()
         self.note(
             f"{profile['rows_read']} rows in sheet {profile['sheet']}, headings in row {profile['headings']['row']}"
@@ -104,7 +113,7 @@ class ProcessTrustee(WorkbookTask):
     def output(self) -> list[luigi.LocalTarget]:
         return _targets(self.steps.accepted_path, self.steps.rejects_path, self.steps.outcome_path)
 
-    def run(self) -> None:
+    def work(self) -> None:
         outcome = self.steps.process()
         self.note(
             f"{outcome['rows_accepted']} accepted, {outcome['rows_rejected']} rejected, "
@@ -135,7 +144,7 @@ class Load(WorkbookTask):
         steps = self.steps
         return steps.reviewable() if self.plan_only else run.is_loaded(steps)
 
-    def run(self) -> None:
+    def work(self) -> None:
         steps = self.steps
         if not (steps.reviewable() if self.plan_only else steps.planned()):
             steps.plan(reviewable=self.plan_only)

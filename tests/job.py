@@ -64,7 +64,7 @@ class Job:
         main = [sys.executable, "-m", "luigi", "--module", "wdh_luigi", "ProcessDomain"]
         return [*main, "--domain", "trustee_performance", "--local-scheduler", *arguments]
 
-    def wdh(self, *arguments: str) -> list[str]:
+    def wdh_command(self, *arguments: str) -> list[str]:
         """Return the wdh command."""
         return [sys.executable, "-c", "from wdh_luigi.command import main; main()", *arguments]
 
@@ -80,12 +80,6 @@ class Job:
             start_new_session=True,
             **options,
         )
-
-    def do(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the wdh command to its end."""
-        with self.start(self.wdh(*arguments)) as process:
-            out, err = process.communicate()
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run the job; standard output and error are kept apart."""
@@ -107,7 +101,7 @@ class Job:
     def wdh(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run the wdh command with the job's settings."""
         return subprocess.run(
-            [sys.executable, "-c", "from wdh_luigi.cli import main; main()", *arguments],
+            self.wdh_command(*arguments),
             cwd=self.folder,
             env={**self.environment, **variables},
             capture_output=True,

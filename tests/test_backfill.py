@@ -30,7 +30,7 @@ def send(job: Job, month: str, source: str = "甲") -> Path:
 
 
 def backfill(job: Job, first: str, last: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    done = job.do("backfill", "--from", first, "--to", last, *arguments)
+    done = job.wdh("backfill", "--from", first, "--to", last, *arguments)
     assert "Traceback" not in done.stdout + done.stderr
     return done
 
@@ -112,7 +112,7 @@ def test_stopped_it_goes_on_where_it_was(job: Job, number: signal.Signals) -> No
     everything = [f"2024-{month:02}" for month in range(1, 13)]
     for month in everything:
         send(job, month)
-    process = job.start(job.wdh("backfill", "--from", "2024-01", "--to", "2024-12", "--plan-only", "false"))
+    process = job.start(job.wdh_command("backfill", "--from", "2024-01", "--to", "2024-12", "--plan-only", "false"))
     assert process.stdout is not None
     first = process.stdout.readline()
     assert first == "2024-01  1 workbook: 1 done\n"
@@ -169,7 +169,7 @@ def test_a_database_that_goes_away_ends_it(job: Job, postgres_server: str) -> No
     """Without it every month would fail alike: one line, and the same command goes on when it is back."""
     for month in range(1, 13):
         send(job, f"2024-{month:02}")
-    process = job.start(job.wdh("backfill", "--from", "2024-01", "--to", "2024-12", "--plan-only", "false"))
+    process = job.start(job.wdh_command("backfill", "--from", "2024-01", "--to", "2024-12", "--plan-only", "false"))
     assert process.stdout is not None
     process.stdout.readline()
     ((name,),) = job.query("SELECT current_database()")

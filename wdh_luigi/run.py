@@ -208,7 +208,16 @@ def is_loaded(one: Steps) -> bool:
 def complete(snapshot: Snapshot, plan_only: bool) -> list[bool]:
     """Tell for each chosen workbook, in order, whether it is planned, or when executing loaded."""
     every = [steps_of(snapshot, file.path) for file in snapshot.chosen]
-    return [one.reviewable() if plan_only else is_loaded(one) for one in every]
+    if plan_only:
+        return [one.reviewable() for one in every]
+    known = [one for one in every if one.outcome_path.exists()]
+    receipts = warehouse.newest_receipts(_connection(), [one.place for one in known])
+    loaded = {
+        one.file.path
+        for one, present in zip(known, receipts, strict=True)
+        if warehouse.is_loaded(present, one.outcome()["digest"], one.config.replace)
+    }
+    return [one.file.path in loaded for one in every]
 
 
 def apply(one: Steps) -> dict[str, Any]:

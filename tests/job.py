@@ -64,6 +64,23 @@ class Job:
         main = [sys.executable, "-m", "luigi", "--module", "wdh_luigi", "ProcessDomain"]
         return [*main, "--domain", "trustee_performance", "--local-scheduler", *arguments]
 
+    def wdh_command(self, *arguments: str) -> list[str]:
+        """Return the wdh command."""
+        return [sys.executable, "-c", "from wdh_luigi.command import main; main()", *arguments]
+
+    def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+        """Start a command in the job's folder and environment, in a process group of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run the job; standard output and error are kept apart."""
         return subprocess.run(
@@ -84,7 +101,7 @@ class Job:
     def wdh(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run the wdh command with the job's settings."""
         return subprocess.run(
-            [sys.executable, "-c", "from wdh_luigi.cli import main; main()", *arguments],
+            self.wdh_command(*arguments),
             cwd=self.folder,
             env={**self.environment, **variables},
             capture_output=True,
@@ -126,7 +143,13 @@ def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 def executed(done: subprocess.CompletedProcess[str]) -> list[str]:
     """Return the tasks that a run executed, by the lines that they log."""
+    return [line.split()[0] for line in steps(done.stderr)]
+
+
+def steps(log: str) -> list[str]:
+    """Return the steps that a log tells, each with its workbook."""
     words = ("ReadExcel", "ProcessTrustee", "Load")
-    return [
-        line.split()[1] for line in done.stderr.splitlines() if line.startswith(tuple(f"INFO: {w} " for w in words))
+    lines = [
+        line.removeprefix("INFO: ") for line in log.splitlines() if line.startswith(tuple(f"INFO: {w} " for w in words))
     ]
+    return [line.partition(" (")[0] for line in lines]

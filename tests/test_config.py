@@ -21,7 +21,7 @@ from wdh_luigi.config import (
     load_settings,
     override,
 )
-from wdh_luigi.discover import freeze
+from wdh_luigi.discover import freeze, scan
 from wdh_luigi.errors import ConfigError
 
 SHIPPED = Path(__file__).parent.parent / "data_sources.yml"
@@ -335,7 +335,8 @@ def shipped(tmp_path: Path, *names: str) -> list[tuple[str, str]]:
     found = load_data_sources(SHIPPED)
     domain = found.domains["trustee_performance"].model_copy(update={"on_tie": "newest"})
     (inbox / "甲2001年1月受托业绩.xlsx").touch()  # so that none of the others is no error
-    snapshot = freeze(inbox, "d", domain, found.discovery, period="all", hashes={}, today=date(2030, 1, 1))
+    files = scan(inbox, domain, found.discovery)
+    snapshot = freeze(inbox, "d", domain, files, period="all", hashes={}, today=date(2030, 1, 1))
     return [(f.period, f.source) for f in snapshot.files if f.period > "2001-01"]
 
 

@@ -16,7 +16,7 @@ import pytest
 from rights import bound_by_modes
 
 from wdh_luigi.config import load_data_sources
-from wdh_luigi.discover import Snapshot, describe, freeze
+from wdh_luigi.discover import Snapshot, describe, freeze, scan
 from wdh_luigi.errors import DiscoveryError
 
 SHIPPED = load_data_sources(Path(__file__).parent.parent / "data_sources.yml")
@@ -47,15 +47,8 @@ def frozen(inbox: Path, period: str | None = None, today: date = TODAY, **change
     hashes = changes.pop("hashes", {})
     discovery = {key: changes.pop(key) for key in list(changes) if key in type(SHIPPED.discovery).model_fields}
     config = SHIPPED.domains["trustee_performance"].model_copy(update=changes)
-    return freeze(
-        inbox,
-        "trustee_performance",
-        config,
-        SHIPPED.discovery.model_copy(update=discovery),
-        period=period,
-        hashes=hashes,
-        today=today,
-    )
+    files = scan(inbox, config, SHIPPED.discovery.model_copy(update=discovery))
+    return freeze(inbox, "trustee_performance", config, files, period=period, hashes=hashes, today=today)
 
 
 def chosen(snapshot: Snapshot) -> list[str]:

@@ -8,16 +8,20 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from wdh_luigi import (
     config,
+    crew,
     discover,
     domains,
     embedded,
     ground,
     history,
+    launch,
+    months,
     plan,
     preview,
     steps,
@@ -27,7 +31,8 @@ from wdh_luigi import (
 )
 from wdh_luigi import trace as lineage
 from wdh_luigi.config import DomainConfig
-from wdh_luigi.errors import PlanError, WdhError, one_line
+from wdh_luigi.crew import Crew, Order
+from wdh_luigi.errors import INTERRUPTED, PlanError, WdhError, one_line
 from wdh_luigi.workbook import guard
 
 
@@ -40,6 +45,9 @@ class OneLineErrors(click.Group):
         except WdhError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
 
 
 @click.group(cls=OneLineErrors)
@@ -191,6 +199,73 @@ def _entry(domain: str) -> DomainConfig:
 def _discovery() -> config.Discovery:
     path = config.load_settings().data_sources_config
     return config.load_data_sources(path).discovery if path.exists() else config.Discovery()
+
+
+def _ordering(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the parameters of ProcessDomain, and Luigi's own that matter."""
+    options = [
+        click.option(
+            "--domain", default="trustee_performance", show_default=True, help="An entry of data_sources.yml."
+        ),
+        click.option("--mode", help="delete_insert or append; by default what data_sources.yml says."),
+        click.option("--plan-only", type=bool, default=True, show_default=True, help="false applies the plans."),
+        click.option("--sheet", help="A sheet's name, or its index from 0."),
+        click.option("--diff", is_flag=True, help="Ask the database what the plans would change."),
+        click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes at work."),
+        click.option(
+            "--scheduler-url", help="A luigid, to watch the run in; by default the command schedules by itself."
+        ),
+        click.option("--scheduler-host", help="The same by its host."),
+        click.option("--scheduler-port", type=int, default=8082, show_default=True, help="With --scheduler-host."),
+        click.option("--local-scheduler", is_flag=True, help="No luigid: the default."),
+        click.option("--join", is_flag=True, help="Share the work with other runs that join, by the same luigid."),
+        click.option(
+            "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="DEBUG: tracebacks."
+        ),
+    ]
+    return functools.reduce(lambda found, option: option(found), reversed(options), command)
+
+
+@main.command()
+@click.option("--period", help="2024-11, latest or all; by default what select says.")
+@_ordering
+def run(period: str | None, log_level: str | None, **options: Any) -> None:
+    """
+    Take a domain's workbooks into its table: plans by default, loads with --plan-only false.
+
+    What ProcessDomain does under luigi, one run of a domain at a time. Exits with 0 when every workbook is complete,
+    whoever did the work; 30: one failed; 35: luigid or the database went away; 40: refused; 10: a run is going on.
+    """
+    launch.set_log_level(log_level)
+    sys.exit(crew.ended(lambda: crew.go(_order(options, period), _crew(options), sys.stdout)))
+
+
+@main.command()
+@click.option("--from", "first", required=True, metavar="MONTH", help="The first month, 2005-01.")
+@click.option("--to", "last", required=True, metavar="MONTH", help="The last month, 2024-12.")
+@_ordering
+def backfill(first: str, last: str, log_level: str | None, **options: Any) -> None:
+    """
+    Run a domain month by month, each month a run of its own.
+
+    A month without a workbook is passed over, a month that fails does not stop the others. Stopped and started again,
+    it goes on where it was: what is done costs next to nothing. Exit codes are those of wdh run.
+    """
+    launch.set_log_level(log_level or "WARNING")
+    sys.exit(crew.ended(lambda: months.go(_order(options), _crew(options), first, last, sys.stdout)))
+
+
+def _order(options: dict[str, Any], period: str | None = None) -> Order:
+    return Order(period=period, **{name: options[name] for name in ("domain", "mode", "plan_only", "sheet", "diff")})
+
+
+def _crew(options: dict[str, Any]) -> Crew:
+    url, host = options["scheduler_url"], options["scheduler_host"]
+    if host and not url:
+        url = f"http://{host}:{options['scheduler_port']}"
+    if url and options["local_scheduler"]:
+        raise click.UsageError("--local-scheduler is without luigid: leave out one of the two.")
+    return Crew(options["workers"], url, options["join"])
 
 
 @main.group()

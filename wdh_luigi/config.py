@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -188,6 +189,12 @@ class DataSources(Section):
 
 def load_settings() -> Settings:
     """Read the ``WDH_`` variables."""
+    return _settings(tuple(one for one in os.environ.items() if one[0].upper().startswith("WDH_")))
+
+
+@functools.lru_cache(maxsize=4)
+def _settings(variables: tuple[tuple[str, str], ...]) -> Settings:
+    """Read the variables once for each state that they are in: every step of every workbook asks."""
     try:
         return Settings()
     except ValidationError as error:

@@ -79,34 +79,54 @@ class Snapshot(BaseModel):
         """Return the workbooks to process, in the order of their paths."""
         return [file for file in self.files if file.chosen]
 
+    def seal(self) -> None:
+        """Set the key, when every file has its choice or reason."""
+        files = [(file.path, file.sha256, file.chosen, file.reason) for file in self.files]
+        self.key = digest_of(self.domain, self.config, files)
+
     def file(self, path: str) -> Candidate:
         """Return the file of a path."""
-        return next(file for file in self.files if file.path == path)
+        return self._by_path[path]
+
+    @functools.cached_property
+    def _by_path(self) -> dict[str, Candidate]:
+        return {file.path: file for file in self.files}
+
+
+def scan(inbox: Path, config: DomainConfig, discovery: Discovery) -> list[Candidate]:
+    """
+    Return every file of the inbox, in the order of their paths, with a reason where it is no candidate.
+
+    Raises:
+        DiscoveryError: there is no candidate, or a folder cannot be read.
+    """
+    files = sorted(_scan(inbox, config, discovery), key=lambda file: file.path)
+    if all(file.reason for file in files):
+        raise _nothing(inbox, config, files)
+    return files
 
 
 def freeze(
     inbox: Path,
     domain: str,
     config: DomainConfig,
-    discovery: Discovery,
+    files: list[Candidate],
     *,
     period: str | None,
     hashes: dict[str, list[int | str]],
     today: date,
 ) -> Snapshot:
     """
-    Scan the inbox, hash what may be taken, and choose.
+    Hash what may be taken of scanned files, and choose.
 
     Args:
+        files: as scanned; their choice or reason is filled in.
         period: "2024-11", "latest", "all", or None for what the domain's ``select`` says.
         hashes: path -> [size, mtime_ns, ctime_ns, inode, sha256] of former scans; brought up to date.
     Raises:
-        DiscoveryError: no workbook, a tie, or a chosen period in the future.
+        DiscoveryError: no workbook of the period, a tie, or a chosen period in the future.
     """
-    files = sorted(_scan(inbox, config, discovery), key=lambda file: file.path)
     matching = [file for file in files if not file.reason]
-    if not matching:
-        raise _nothing(inbox, config, files)
     wanted = _periods(inbox, matching, config, period)
     for file in matching:
         if file.period not in wanted:
@@ -120,7 +140,7 @@ def freeze(
         if file.month and file.month > today:
             what = f"is of {file.period}, which has not begun"
             raise DiscoveryError(_shown(inbox, file), what, "correct the date in its name, or take another --period")
-    snapshot.key = digest_of(domain, config, [(f.path, f.sha256, f.chosen, f.reason) for f in files])
+    snapshot.seal()
     return snapshot
 
 

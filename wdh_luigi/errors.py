@@ -7,10 +7,13 @@ The errors that a user can cause, each one line: where, what, and how to mend it
     ├── WorkbookError      one workbook cannot be read, or not be taken as it is
     ├── PlanError          a plan that is not what was written
     ├── DatabaseError      PostgreSQL: unreachable, or it refused a load
-    └── WorkDirError       the work directory cannot be written or read
+    ├── WorkDirError       the work directory cannot be written or read
+    └── BusyError          another run is going on
 """
 
 from __future__ import annotations
+
+INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 
 
 class WdhError(Exception):
@@ -78,6 +81,10 @@ class DatabaseError(WdhError):
 
 class WorkDirError(WdhError):
     """The work directory, or a file in it, cannot be written or read."""
+
+
+class BusyError(WdhError):
+    """Another run of the domain holds the work directory."""
 
 
 def one_line(text: str) -> str:

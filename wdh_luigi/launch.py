@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import luigi
 import luigi.configuration
@@ -25,6 +25,7 @@ import luigi.interface
 from luigi.cmdline_parser import CmdlineParser
 
 from wdh_luigi import run
+from wdh_luigi.discover import Snapshot
 from wdh_luigi.errors import WdhError, one_line
 
 logger = logging.getLogger("luigi-interface")
@@ -42,11 +43,13 @@ LUIGI_DEFAULTS = {
         "unhandled_exception": "40",
     },
     "worker": {"check_complete_on_run": "true", "wait_interval": "1", "wait_jitter": "0.5", "max_reschedules": "1"},
+    "scheduler": {"worker_disconnect_delay": "15", "stable_done_cooldown_secs": "0", "retry_delay": "-1"},
 }
 
 # Luigi's account of each task, which the steps give in fewer words; shown with --log-level DEBUG.
 _NOISE = re.compile(
     r"Informed scheduler that task|\[pid \d+\] Worker .* (running|done) |Running Worker with|Worker .* was stopped"
+    r"|Retrying attempt|Wait for \d+ seconds"
 )
 # Luigi puts a traceback into the text of some messages; the error is in its last line.
 _TRACEBACK = re.compile(
@@ -65,12 +68,20 @@ def set_luigi_defaults() -> None:
         logger.addFilter(_OneLine())
 
 
+def set_log_level(level: str | None) -> None:
+    """Let Luigi log from a level on, where one is given; what Luigi's own --log-level does for its command."""
+    if level is not None:
+        luigi.configuration.get_config().set("core", "log_level", level)
+
+
 class _OneLine(logging.Filter):
     """Let an error be one line, without the traceback that only --log-level DEBUG asks for."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if _debugging():
             return True
+        if record.module == "rpc":  # luigid does not answer, and is asked again
+            record.exc_info = record.exc_text = None
         if record.exc_info and record.exc_info[1] is not None:
             record.msg, record.args = explain(record.exc_info[1]), ()
             record.exc_info = record.exc_text = None
@@ -102,10 +113,21 @@ def explain(error: BaseException) -> str:
 
 def freeze(values: dict[str, Any]) -> str:
     """Freeze the inbox for a ProcessDomain of these parameters; return the snapshot's key."""
-    _asked[:] = [luigi.interface.core().log_level]
-    _explain_interrupts()
+    _start()
     chosen = {name: values[name] for name in ("domain", "mode", "plan_only", "sheet", "period", "diff")}
     return run.freeze(**chosen, announce=announce).key
+
+
+def freeze_months(values: dict[str, Any], months: Sequence[str]) -> dict[str, Snapshot | str]:
+    """Freeze the inbox once for a ProcessDomain of each month; return its snapshot, or why there is none."""
+    _start()
+    chosen = {name: values[name] for name in ("domain", "mode", "plan_only", "sheet", "diff")}
+    return run.freeze_months(months, **chosen, announce=announce)
+
+
+def _start() -> None:
+    _asked[:] = [luigi.interface.core().log_level]
+    _explain_interrupts()
 
 
 def announce(line: str) -> None:
@@ -116,17 +138,26 @@ def announce(line: str) -> None:
 _runs: dict[str, run.Run] = {}
 
 
-def begin(task: Any, loads: Sequence[Any]) -> None:
+def begin(task: Any, complete: list[bool]) -> None:
     """Note, the first time in the process that was started by a person or cron, what there is to do."""
-    if task.task_id in _runs or multiprocessing.parent_process() is not None:
+    if task.task_id in {*_runs, *_taken} or multiprocessing.parent_process() is not None:
         return
-    snapshot = run.frozen(task.domain, task.snapshot)
-    started = time.time()
-    complete = [load.complete() for load in loads]
-    mode = snapshot.config.mode
     if not _runs:
         atexit.register(_finish)
-    _runs[task.task_id] = run.Run(snapshot, mode, task.plan_only, task.diff, command(task), complete, started)
+    snapshot = run.frozen(task.domain, task.snapshot)
+    _runs[task.task_id] = run.Run(snapshot, task.plan_only, task.diff, command(task), complete)
+
+
+def take(task: Any) -> run.Run:
+    """Begin a task's run, and leave it to a caller who ends it himself, with a summary of his own."""
+    _taken.discard(task.task_id)
+    task.complete()
+    one = _runs.pop(task.task_id)
+    _taken.add(task.task_id)
+    return one
+
+
+_taken: set[str] = set()
 
 
 def end(task: Any) -> None:
@@ -135,19 +166,20 @@ def end(task: Any) -> None:
 
     Luigi's command ends its process, and the summary is the last thing that it says.
     """
-    if CmdlineParser.get_instance() is None and task.task_id in _runs:
-        _tell(_runs.pop(task.task_id))
+    if multiprocessing.parent_process() is None and CmdlineParser.get_instance() is None and task.task_id in _runs:
+        tell(_runs.pop(task.task_id), sys.stdout)
 
 
 def _finish() -> None:
     for one in _runs.values():
-        _tell(one)
+        tell(one, sys.stdout)
     _runs.clear()
 
 
-def _tell(one: run.Run) -> None:
+def tell(one: run.Run, out: TextIO) -> None:
+    """Write and print the summary of a run; what hinders it is told in one line."""
     try:
-        one.finish(sys.stdout)
+        one.finish(out)
     except WdhError as error:
         announce(f"error: {error}")
     except KeyboardInterrupt:  # atexit would show it as an exception that is ignored

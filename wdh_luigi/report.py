@@ -100,7 +100,7 @@ def show(summary: Summary, out: TextIO, *, statements: Sequence[str], command: s
         console.print(Text("\neach plan deletes and inserts, in one transaction, like this one:"))
         console.print(Text("\n".join(f"    {line}" for sql in statements for line in sql.splitlines())))
     console.print()
-    for line in _closing(summary, command, written):
+    for line in closing(summary, command, written):
         console.print(Text(line))
 
 
@@ -139,7 +139,8 @@ def _lines(one: FileSummary) -> list[str]:
     return lines
 
 
-def _closing(summary: Summary, command: str, written: Path) -> list[str]:
+def closing(summary: Summary, command: str, written: Path) -> list[str]:
+    """Return the last lines: where the summary is, how it ended, and what to run next."""
     totals = summary.totals()
     lines = [f"summary: {written}"]
     failed = totals["failed"]

@@ -7,19 +7,21 @@ import functools
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, TextIO
 
 from wdh_luigi import config, discover, domains, ground, plan, report, steps, targets, warehouse
+from wdh_luigi.config import Discovery, DomainConfig
 from wdh_luigi.discover import Candidate, Snapshot
-from wdh_luigi.errors import ConfigError, WdhError, WorkDirError
+from wdh_luigi.errors import ConfigError, DiscoveryError, WdhError, WorkDirError
 from wdh_luigi.report import FileSummary, Summary
 from wdh_luigi.steps import Steps
 
 _frozen: dict[str, Snapshot] = {}
+_steps: dict[tuple[Path, str], dict[str, Steps]] = {}
 _connections: dict[tuple[int, str], warehouse.Connection] = {}
 
 
@@ -41,36 +43,101 @@ def freeze(
     Raises:
         WdhError: the configuration, the inbox, the work directory or the database cannot be used.
     """
-    settings = config.load_settings()
-    path = settings.data_sources_config
-    sources = config.load_data_sources(path)
-    entry = config.override(config.domain_config(sources, domain, path), mode=mode, sheet=sheet)
-    steps.check_key(domains.get(domain), entry, str(path))
+    entry, discovery = entry_of(domain, mode=mode, sheet=sheet)
     if period is not None and not re.fullmatch(r"latest|all|\d{4}-(0[1-9]|1[0-2])", period):
         raise ConfigError("--period", f"{period!r} is no period", "write it like 2024-11, or latest, or all")
-    if diff and not plan_only:
-        raise ConfigError("--diff", "asks what plans would change before they are applied", "leave out one of the two")
-    if diff or not plan_only:
-        _connection(announce)  # before anything runs: a database that is not there fails the run at once
-    hashes_path = settings.work_dir / "hashes.json"
-    hashes = _known_hashes(hashes_path)
-    known = {path: list(entry) for path, entry in hashes.items()}
-    snapshot = discover.freeze(
-        settings.data_base_dir, domain, entry, sources.discovery, period=period, hashes=hashes, today=date.today()
-    )
-    if hashes != known or not known:  # also the first time: a work directory that cannot be written is told at once
-        targets.write_json(hashes_path, hashes)
+    _reach_database(plan_only, diff, announce)
+    inbox = config.load_settings().data_base_dir
+    with _hashes() as hashes:
+        files = discover.scan(inbox, entry, discovery)
+        snapshot = discover.freeze(inbox, domain, entry, files, period=period, hashes=hashes, today=date.today())
     _frozen[snapshot.key] = snapshot
     return snapshot
 
 
-def _known_hashes(path: Path) -> dict[str, list[int | str]]:
-    """Return the hashes of former scans; none where there is no such file, or none that can be read."""
+def freeze_months(
+    months: Sequence[str],
+    *,
+    domain: str,
+    mode: str | None,
+    plan_only: bool,
+    sheet: str | None,
+    diff: bool,
+    announce: Callable[[str], None],
+) -> dict[str, Snapshot | str]:
+    """
+    Do as ``freeze`` does for every month at once: one scan, one receipt, and a snapshot of its own for each month.
+
+    Returns:
+        For each month with a workbook its snapshot, or why there is none: a tie, or a month in the future.
+    """
+    entry, discovery = entry_of(domain, mode=mode, sheet=sheet)
+    _reach_database(plan_only, diff, announce)
+    inbox = config.load_settings().data_base_dir
+    found: dict[str, Snapshot | str] = {}
+    with _hashes() as hashes:
+        files = discover.scan(inbox, entry, discovery)
+        for month, of_month in _by_month(files, months).items():
+            try:
+                found[month] = discover.freeze(
+                    inbox, domain, entry, of_month, period=month, hashes=hashes, today=date.today()
+                )
+            except DiscoveryError as error:
+                found[month] = str(error)
+    whole = Snapshot(domain=domain, inbox=str(inbox), config=entry, files=files)
+    whole.seal()
+    write_receipt(whole)
+    _frozen.update((one.key, one) for one in found.values() if isinstance(one, Snapshot))
+    return found
+
+
+def _by_month(files: Sequence[Candidate], months: Sequence[str]) -> dict[str, list[Candidate]]:
+    """Return the candidates of each month that has one; the others are given their reason."""
+    found: dict[str, list[Candidate]] = {month: [] for month in months}
+    for file in files:
+        if file.period in found and not file.reason:
+            found[file.period].append(file)
+        elif not file.reason:
+            file.reason = f"period {file.period or 'none'} is not wanted (wanted: {months[0]} to {months[-1]})"
+    return {month: of_month for month, of_month in found.items() if of_month}
+
+
+def forget(snapshot: Snapshot) -> None:
+    """Drop what this process keeps of a snapshot whose run has ended."""
+    _frozen.pop(snapshot.key, None)
+    _steps.pop((config.load_settings().work_dir, snapshot.key), None)
+
+
+def entry_of(domain: str, *, mode: str | None, sheet: str | None) -> tuple[DomainConfig, Discovery]:
+    """Return a domain's entry with a run's parameters in it, and how its inbox is looked through."""
+    path = config.load_settings().data_sources_config
+    sources = config.load_data_sources(path)
+    entry = config.override(config.domain_config(sources, domain, path), mode=mode, sheet=sheet)
+    steps.check_key(domains.get(domain), entry, str(path))
+    return entry, sources.discovery
+
+
+def _reach_database(plan_only: bool, diff: bool, announce: Callable[[str], None]) -> None:
+    """Connect before anything runs, where it is needed: a database that is not there fails the run at once."""
+    if diff and not plan_only:
+        raise ConfigError("--diff", "asks what plans would change before they are applied", "leave out one of the two")
+    if diff or not plan_only:
+        _connection(announce)
+
+
+@contextlib.contextmanager
+def _hashes() -> Iterator[dict[str, list[int | str]]]:
+    """Yield the hashes of former scans to bring up to date, none where they cannot be read; keep them."""
+    path = config.load_settings().work_dir / "hashes.json"
     try:
         found = targets.read_json(path)
     except WorkDirError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        found = {}
+    hashes = found if isinstance(found, dict) else {}
+    known = {path: list(entry) for path, entry in hashes.items()}
+    yield hashes
+    if hashes != known or not known:  # also the first time: a work directory that cannot be written is told at once
+        targets.write_json(path, hashes)
 
 
 def frozen(domain: str, key: str) -> Snapshot:
@@ -99,8 +166,12 @@ def write_receipt(snapshot: Snapshot) -> None:
 
 
 def steps_of(snapshot: Snapshot, workbook: str) -> Steps:
-    """Return the steps of one of a snapshot's workbooks."""
-    return Steps(config.load_settings().work_dir, snapshot, snapshot.file(workbook))
+    """Return the steps of one of a snapshot's workbooks; their keys are computed once."""
+    work = config.load_settings().work_dir
+    of_snapshot = _steps.setdefault((work, snapshot.key), {})
+    if workbook not in of_snapshot:
+        of_snapshot[workbook] = Steps(work, snapshot, snapshot.file(workbook))
+    return of_snapshot[workbook]
 
 
 def loaded_before(snapshot: Snapshot, workbook: str) -> Steps | None:
@@ -134,6 +205,21 @@ def is_loaded(one: Steps) -> bool:
     return warehouse.is_loaded(present, one.outcome()["digest"], one.config.replace)
 
 
+def complete(snapshot: Snapshot, plan_only: bool) -> list[bool]:
+    """Tell for each chosen workbook, in order, whether it is planned, or when executing loaded."""
+    every = [steps_of(snapshot, file.path) for file in snapshot.chosen]
+    if plan_only:
+        return [one.reviewable() for one in every]
+    known = [one for one in every if one.outcome_path.exists()]
+    receipts = warehouse.newest_receipts(_connection(), [one.place for one in known])
+    loaded = {
+        one.file.path
+        for one, present in zip(known, receipts, strict=True)
+        if warehouse.is_loaded(present, one.outcome()["digest"], one.config.replace)
+    }
+    return [one.file.path in loaded for one in every]
+
+
 def apply(one: Steps) -> dict[str, Any]:
     """Apply a workbook's plan; return its account with the receipt."""
     planned = one.planned_account()
@@ -162,33 +248,64 @@ def forget_failure(one: Steps, step: str) -> None:
         one.failure_path(step).unlink(missing_ok=True)
 
 
+_STEPS = ("ReadExcel", "ProcessTrustee", "Load")
+
+
+def failures(one: Steps) -> list[dict[str, Any]]:
+    """Return the last failures of a workbook's steps, each as it was recorded."""
+    found = []
+    for path in map(one.failure_path, _STEPS):
+        with contextlib.suppress(WdhError):
+            if path.exists():
+                found.append(targets.read_json(path))
+    return found
+
+
 @dataclass
 class Run:
     """
     A run in the process that a person or cron started.
 
     Attributes:
-        complete: for each chosen workbook, in order, whether there was anything to do when the run began.
         diff: whether to ask the database what each plan would change.
         command: the command, for the lines that say what to run next.
+        complete: for each chosen workbook, in order, whether there was nothing to do when the run began.
     """
 
     snapshot: Snapshot
-    mode: str
     plan_only: bool
     diff: bool
     command: str
     complete: list[bool]
-    started: float
+
+    def __post_init__(self) -> None:
+        # A failure is this run's when it was not there before: the clocks of several machines do not agree.
+        self._known = {one.file.path: failures(one) for one in self.open()}
+
+    def open(self) -> list[Steps]:
+        """Return the workbooks that there was something to do for when the run began."""
+        chosen = zip(self.snapshot.chosen, self.complete, strict=True)
+        return [steps_of(self.snapshot, file.path) for file, before in chosen if not before]
+
+    def failure(self, one: Steps) -> str | None:
+        """Return the error of the workbook's step that failed in this run, None where none did."""
+        known = self._known.get(one.file.path, [])
+        return next((str(found["error"]) for found in failures(one) if found not in known), None)
+
+    def files(self) -> list[FileSummary]:
+        """Return what the run came to for each chosen workbook."""
+        try:
+            now = complete(self.snapshot, self.plan_only)
+        except WdhError:  # of the database
+            now = [False] * len(self.complete)
+        chosen = zip(self.snapshot.chosen, self.complete, now, strict=True)
+        return [self._summary(file, before, done) for file, before, done in chosen]
 
     def finish(self, out: TextIO) -> Summary:
         """Write summary.json, print the summary, and return it."""
-        work = config.load_settings().work_dir
-        files = [self._summary(file, before) for file, before in zip(self.snapshot.chosen, self.complete, strict=True)]
-        summary = Summary(self.snapshot.domain, self.mode, self.plan_only, files)
-        path = work / self.snapshot.domain / "summary.json"
-        report.write(summary, path)
-        report.write(summary, work / "summary.json")  # the newest run's, whichever domain's
+        files = self.files()
+        summary = Summary(self.snapshot.domain, self.snapshot.config.mode, self.plan_only, files)
+        path = keep(summary)
         done = [file for file, one in zip(self.snapshot.chosen, files, strict=True) if one.status == "done"]
         shown = self._statements(done[0]) if done else []
         report.show(summary, out, statements=shown, command=self.command, written=path)
@@ -204,7 +321,7 @@ class Run:
         load = steps_of(self.snapshot, file.path).load()
         return [f"{statement};" for statement in (*plan.delete_statements(load), plan.insert_statement(load))]
 
-    def _summary(self, file: Candidate, before: bool) -> FileSummary:
+    def _summary(self, file: Candidate, before: bool, done: bool) -> FileSummary:
         one = steps_of(self.snapshot, file.path)
         summary = FileSummary(
             path=file.path,
@@ -218,29 +335,12 @@ class Run:
         )
         summary.notes = [f"warning: {file.warning}"] if file.warning else []
         _add_outcome(summary, one)
-        if not before and not self._is_complete(one):
-            summary.status, summary.error = "failed", self._error(one)
+        if not before and not done:
+            ended = f"{file.path}: not done, the run ended before; run the same command again"
+            summary.status, summary.error = "failed", self.failure(one) or ended
         else:
             self._add_load(summary, one, before)
         return summary
-
-    def _is_complete(self, one: Steps) -> bool:
-        if self.plan_only:
-            return one.reviewable()
-        try:
-            return is_loaded(one)
-        except WdhError:
-            return False
-
-    def _error(self, one: Steps) -> str:
-        """Return the error of the step that failed in this run."""
-        for step in ("ReadExcel", "ProcessTrustee", "Load"):
-            path = one.failure_path(step)
-            with contextlib.suppress(WdhError):
-                failure = targets.read_json(path) if path.exists() else None
-                if failure and failure["time"] >= self.started:
-                    return str(failure["error"])
-        return f"{one.file.path}: not done, the run ended before; run the same command again"
 
     def _add_load(self, summary: FileSummary, one: Steps, before: bool) -> None:
         if one.planned():
@@ -269,6 +369,15 @@ def _diff(one: Steps) -> str:
     except WdhError as error:
         return f"cannot be applied as it is: {error}"
     return f"would change: {found.counts}"
+
+
+def keep(summary: Summary) -> Path:
+    """Write summary.json, and beside the domains the newest run's, whichever domain's; return the domain's."""
+    work = config.load_settings().work_dir
+    path = work / summary.domain / "summary.json"
+    report.write(summary, path)
+    report.write(summary, work / "summary.json")
+    return path
 
 
 def _add_outcome(summary: FileSummary, one: Steps) -> None:

@@ -153,9 +153,10 @@ class Steps:
     def _read_into(self, file: BinaryIO, open_book: workbook.OpenBook) -> dict[str, Any]:
         """Write the rows as read into a file; return the sheet's profile."""
         table = workbook.open_table(self.path, self.file.path, self.config.sheet, self.domain, open_book)
+        out = targets.Output(file, self.rows_path)
         try:
-            targets.write_rows(file, ([number, [cells.to_json(cell) for cell in row]] for number, row in table.rows()))
-            file.flush()
+            targets.write_rows(out, ([number, [cells.to_json(cell) for cell in row]] for number, row in table.rows()))
+            out.flush()
             return _profile_document(table.profile)
         finally:
             table.close()

@@ -45,6 +45,33 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         unfinished.unlink(missing_ok=True)
 
 
+class Output:
+    """
+    A file that is written in another process than the one that opened it, whose errors are of the work directory.
+
+    Raises:
+        WorkDirError: as it is written.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+
+    def write(self, part: bytes) -> None:
+        """Write a part."""
+        try:
+            self._file.write(part)
+        except OSError as error:
+            raise _not_written(self._path, error) from error
+
+    def flush(self) -> None:
+        """Hand over what is still in memory."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise _not_written(self._path, error) from error
+
+
 def _not_written(path: Path, error: OSError) -> WorkDirError:
     return WorkDirError(
         str(path),
@@ -106,7 +133,7 @@ def read_json(path: Path) -> Any:
 class RowWriter:
     """A JSON list in the making, one element a line, in bounded memory; ``close`` ends the list."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO | Output) -> None:
         self._file = file
         self._between = b"[\n"
 
@@ -120,7 +147,7 @@ class RowWriter:
         self._file.write(b"[\n]\n" if self._between == b"[\n" else b"\n]\n")
 
 
-def write_rows(file: BinaryIO, rows: Iterable[Any]) -> None:
+def write_rows(file: BinaryIO | Output, rows: Iterable[Any]) -> None:
     """Write a JSON list with one element a line, in bounded memory."""
     writer = RowWriter(file)
     for row in rows:

@@ -8,12 +8,14 @@ task, whoever asks, and what is done is never done again.
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import luigi
+from luigi.task_register import Register
 
 from wdh_luigi import launch, run
 from wdh_luigi.discover import Snapshot, describe
@@ -61,6 +63,15 @@ class WorkbookTask(luigi.Task):
         """Return the workbook's steps, as its snapshot froze them."""
         return run.steps_of(run.frozen(self.domain, self.snapshot), self.workbook)
 
+    def run(self) -> None:
+        """Do the step, unless another worker has done it since Luigi looked."""
+        if not self.complete():
+            self.work()
+
+    def work(self) -> None:
+        """Do the step."""
+        raise NotImplementedError
+
     def note(self, message: str) -> None:
         """Tell what the step came to, in the log and in the visualiser."""
         launch.logger.info("%s %s: %s", self.task_family, describe(self.steps.file), message)
@@ -86,7 +97,7 @@ class ReadExcel(WorkbookTask):
     def output(self) -> list[luigi.LocalTarget]:
         return _targets(self.steps.rows_path, self.steps.profile_path)
 
-    def run(self) -> None:
+    def work(self) -> None:
         profile = self.steps.read()
         self.note(
             f"{profile['rows_read']} rows in sheet {profile['sheet']}, headings in row {profile['headings']['row']}"
@@ -102,7 +113,7 @@ class ProcessTrustee(WorkbookTask):
     def output(self) -> list[luigi.LocalTarget]:
         return _targets(self.steps.accepted_path, self.steps.rejects_path, self.steps.outcome_path)
 
-    def run(self) -> None:
+    def work(self) -> None:
         outcome = self.steps.process()
         self.note(
             f"{outcome['rows_accepted']} accepted, {outcome['rows_rejected']} rejected, "
@@ -133,7 +144,7 @@ class Load(WorkbookTask):
         steps = self.steps
         return steps.reviewable() if self.plan_only else run.is_loaded(steps)
 
-    def run(self) -> None:
+    def work(self) -> None:
         steps = self.steps
         if not (steps.reviewable() if self.plan_only else steps.planned()):
             steps.plan(reviewable=self.plan_only)
@@ -145,7 +156,18 @@ class Load(WorkbookTask):
         self.note(done)
 
 
-class ProcessDomain(luigi.Task):
+class _Freezing(Register):
+    """Makes tasks of a frozen inbox: it is scanned once a task, before Luigi asks for the parameters' values twice."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        task = cast("type[luigi.Task]", cls)
+        values = dict(task.get_param_values(task.get_params(), args, kwargs))
+        if not values["snapshot"]:
+            values["snapshot"] = launch.freeze(values)
+        return super().__call__(**values)
+
+
+class ProcessDomain(luigi.Task, metaclass=_Freezing):
     """
     Take a domain's workbooks into its table: the plans by default, the loads with ``--plan-only false``.
 
@@ -162,15 +184,7 @@ class ProcessDomain(luigi.Task):
     )
     snapshot = luigi.Parameter(default="", description="computed when empty: the inbox, frozen for this run")
 
-    @classmethod
-    def get_param_values(cls, params: Any, args: Any, kwargs: Any) -> list[tuple[str, Any]]:
-        """Freeze the inbox unless a snapshot is given, so that the task is known by what it is to process."""
-        values = dict(super().get_param_values(params, args, kwargs))
-        if not values["snapshot"]:
-            values["snapshot"] = launch.freeze(values)
-        return list(values.items())
-
-    @property
+    @functools.cached_property
     def loads(self) -> list[Load]:
         """Return the chosen workbooks' loads."""
         snapshot = run.frozen(self.domain, self.snapshot)
@@ -181,11 +195,16 @@ class ProcessDomain(luigi.Task):
         return Load(domain=self.domain, workbook=workbook, key=key, snapshot=self.snapshot, plan_only=self.plan_only)
 
     def requires(self) -> Sequence[luigi.Task]:
-        return [DiscoverFiles(domain=self.domain, snapshot=self.snapshot), *self.loads]
+        return [self._receipt, *self.loads]
+
+    @property
+    def _receipt(self) -> DiscoverFiles:
+        return DiscoverFiles(domain=self.domain, snapshot=self.snapshot)
 
     def complete(self) -> bool:
-        launch.begin(self, self.loads)
-        return all(task.complete() for task in self.requires())
+        complete = run.complete(run.frozen(self.domain, self.snapshot), self.plan_only)
+        launch.begin(self, complete)
+        return all(complete) and self._receipt.complete()
 
     def run(self) -> None:
         launch.logger.info("%s: every workbook is %s", self.domain, "planned" if self.plan_only else "loaded")

@@ -448,7 +448,7 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
         None,
     )
     with pytest.raises(
-        ConfigError, match=r"^WDH_DATABASE_URI: not set, and --plan-only false loads a database; set it"
+        ConfigError, match=r"^WDH_DATABASE_URI: not set, and nothing else names the database; set it"
     ):
         empty.warehouse_uri()
 

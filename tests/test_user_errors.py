@@ -177,7 +177,7 @@ def test_a_mistake_in_the_settings_or_the_inbox_is_refused(job: Job, mistake: Ca
         (f"postgresql://user:%zz{SECRET}@127.0.0.1:1/db", r"^WDH_DATABASE_URI: is not a libpq URI; write it like"),
         (f"postgresql://user:{SECRET}\udcff@127.0.0.1:1/db", r"^WDH_DATABASE_URI: is not UTF-8 text in one line"),
         (f"{NOWHERE}\n", r"^WDH_DATABASE_URI: is not UTF-8 text in one line"),
-        ("", r"^WDH_DATABASE_URI: not set, and --plan-only false loads a database; set it to a PostgreSQL URI"),
+        ("", r"^WDH_DATABASE_URI: not set, and nothing else names the database; set it to a PostgreSQL URI"),
     ],
 )
 def test_a_database_that_cannot_be_reached_is_refused_without_its_password(job: Job, uri: str, says: str) -> None:

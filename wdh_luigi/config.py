@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         if self.database_uri is None:
             raise ConfigError(
                 "WDH_DATABASE_URI",
-                "not set, and --plan-only false loads a database",
+                "not set, and nothing else names the database",
                 "set it to a PostgreSQL URI (postgresql://user@host/database), or to the word embedded",
             )
         uri = self.database_uri.get_secret_value()

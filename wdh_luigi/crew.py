@@ -23,6 +23,8 @@ from wdh_luigi.errors import INTERRUPTED, BusyError, ConfigError, DatabaseError,
 from wdh_luigi.run import Run
 from wdh_luigi.tasks import Load, ProcessDomain
 
+_WAVE = 100  # workbooks that Luigi is told of at a time
+_ALL_DONE = {LuigiStatusCode.SUCCESS}
 _PAUSE = 1.0  # seconds between two looks at what others do
 _PATIENCE = 15.0  # seconds without progress, longer than luigid refuses a task that was done a moment ago
 # Two minutes, for a luigid that is started again.
@@ -161,8 +163,8 @@ def work(task: ProcessDomain, one: Run, crew: Crew) -> int:
     """
     if all(one.complete):
         return 0
-    statuses = {_build([task], crew)}
-    if crew.luigid is not None:
+    statuses = _in_waves(task, one, crew)
+    if crew.luigid is not None and statuses != _ALL_DONE:
         statuses |= _share(task, one, crew)
     waiting, stopped = _remaining(task, one)
     if not waiting and not stopped:
@@ -172,6 +174,31 @@ def work(task: ProcessDomain, one: Run, crew: Crew) -> int:
     if stopped or LuigiStatusCode.FAILED in statuses:
         return int(codes().task_failed)
     return int(codes().not_run)
+
+
+def _in_waves(task: ProcessDomain, one: Run, crew: Crew) -> set[LuigiStatusCode]:
+    """Have Luigi run the task; where it is of many workbooks, some at a time: its scheduler looks at all for each."""
+    left = [load for load, done in zip(task.loads, one.complete, strict=True) if not done]
+    if len(left) <= _WAVE:
+        return {_build([task], crew)}
+    statuses: set[LuigiStatusCode] = set()
+    stopped: set[Load] = set()
+    for first in range(0, len(left), _WAVE):
+        wave = left[first : first + _WAVE]
+        _add_stopped(wave, one, stopped)
+        if free := [load for load in wave if load not in stopped]:
+            statuses.add(_build(free, crew))
+            _add_stopped(wave, one, stopped)
+    if statuses == _ALL_DONE:
+        _build([task], crew)
+    return statuses
+
+
+def _add_stopped(loads: Sequence[Load], one: Run, stopped: set[Load]) -> None:
+    """Add the loads, in their order, that failed in this run or wait for one that did."""
+    for load in loads:
+        if one.failure(load.steps) is not None or not stopped.isdisjoint(load.requires()):
+            stopped.add(load)
 
 
 def _build(tasks: Sequence[luigi.Task], crew: Crew) -> LuigiStatusCode:
@@ -204,22 +231,18 @@ def _share(task: ProcessDomain, one: Run, crew: Crew) -> set[LuigiStatusCode]:
             since = time.monotonic()
         elif waiting:
             time.sleep(_PAUSE)
-    if statuses and not waiting and not stopped:
-        _build([task], crew)  # done by then: luigid is told
+    if not waiting and not stopped:
+        _build([task], crew)  # which is done: luigid is told
     return statuses
 
 
 def _remaining(task: ProcessDomain, one: Run) -> tuple[list[Load], set[Load]]:
     """Return the loads that are still to be done, and those that failed in this run or wait for one that did."""
-    waiting: list[Load] = []
+    complete = run.complete(one.snapshot, one.plan_only)
+    left = [load for load, done in zip(task.loads, complete, strict=True) if not done]
     stopped: set[Load] = set()
-    for load, done in zip(task.loads, run.complete(one.snapshot, one.plan_only), strict=True):
-        if not done:
-            if one.failure(load.steps) is not None or not stopped.isdisjoint(load.requires()):
-                stopped.add(load)
-            else:
-                waiting.append(load)
-    return waiting, stopped
+    _add_stopped(left, one, stopped)
+    return [load for load in left if load not in stopped], stopped
 
 
 def _busy(luigid: Any, loads: Sequence[Load]) -> list[Load]:

@@ -149,13 +149,12 @@ def test_all_places_are_asked_for_as_each_one_is(job: Job, monkeypatch: pytest.M
     job.execute("DELETE FROM wdh_load WHERE source = '04号'")
     for name, value in job.environment.items():
         monkeypatch.setenv(name, value)
-    values = {"mode": None, "plan_only": False, "sheet": None, "period": None, "diff": False}
+    values: dict[str, Any] = {"mode": None, "plan_only": False, "sheet": None, "period": None, "diff": False}
     snapshot = run.freeze(domain="trustee_performance", **values, announce=print)
     each = [run.steps_of(snapshot, file.path) for file in snapshot.chosen]
-    assert (
-        run.complete(snapshot, plan_only=False) == [run.is_loaded(one) for one in each] == [True, False, False, False]
-    )
-    job.execute("DROP TABLE trustee_performance")
-    assert run.complete(snapshot, plan_only=False) == [run.is_loaded(one) for one in each] == [False] * 4
-    job.execute("DROP TABLE wdh_load")
-    assert run.complete(snapshot, plan_only=False) == [run.is_loaded(one) for one in each] == [False] * 4
+    everything = run.complete(snapshot, plan_only=False)
+    assert everything == [run.is_loaded(one) for one in each] == [True, False, False, False]
+    for table in ("trustee_performance", "wdh_load"):
+        job.execute(f"DROP TABLE {table}")
+        everything = run.complete(snapshot, plan_only=False)
+        assert everything == [run.is_loaded(one) for one in each] == [False] * 4

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import luigi
 import luigi.configuration
+import luigi.interface
 from luigi.execution_summary import LuigiStatusCode
 from luigi.retcodes import retcode
 from luigi.rpc import RemoteScheduler, RPCError
@@ -24,7 +25,6 @@ from wdh_luigi.run import Run
 from wdh_luigi.tasks import Load, ProcessDomain
 
 _WAVE = 100  # workbooks that Luigi is told of at a time
-_ALL_DONE = {LuigiStatusCode.SUCCESS}
 _PAUSE = 1.0  # seconds between two looks at what others do
 _PATIENCE = 15.0  # seconds without progress, longer than luigid refuses a task that was done a moment ago
 # Two minutes, for a luigid that is started again.
@@ -83,6 +83,7 @@ def _scheduler(crew: Crew) -> Any:
 
 
 def _set(options: dict[str, str]) -> None:
+    luigi.interface.core.ignore_unconsumed |= {name.replace("-", "_") for name in options}  # else it warns of them
     for name, value in options.items():
         luigi.configuration.get_config().set("core", name, value)
 
@@ -164,7 +165,7 @@ def work(task: ProcessDomain, one: Run, crew: Crew) -> int:
     if all(one.complete):
         return 0
     statuses = _in_waves(task, one, crew)
-    if crew.luigid is not None and statuses != _ALL_DONE:
+    if crew.luigid is not None:
         statuses |= _share(task, one, crew)
     waiting, stopped = _remaining(task, one)
     if not waiting and not stopped:
@@ -189,8 +190,8 @@ def _in_waves(task: ProcessDomain, one: Run, crew: Crew) -> set[LuigiStatusCode]
         if free := [load for load in wave if load not in stopped]:
             statuses.add(_build(free, crew))
             _add_stopped(wave, one, stopped)
-    if statuses == _ALL_DONE:
-        _build([task], crew)
+    if all(run.complete(one.snapshot, one.plan_only)):
+        _build([task], crew)  # which is done: luigid is told
     return statuses
 
 
@@ -212,7 +213,8 @@ def _share(task: ProcessDomain, one: Run, crew: Crew) -> set[LuigiStatusCode]:
     """
     See to what is left while others work: wait for what they do, do what they left when they were killed.
 
-    Luigi's own worker ends when there is nothing that it could do at the moment, and forgets all when luigid does.
+    Luigi's own worker ends when there is nothing that it could do at the moment, which Luigi calls a success, and it is
+    told nothing by a luigid that has forgotten all.
     """
     luigid = _scheduler(crew)
     statuses: set[LuigiStatusCode] = set()
@@ -222,7 +224,7 @@ def _share(task: ProcessDomain, one: Run, crew: Crew) -> set[LuigiStatusCode]:
         busy = _busy(luigid, waiting)
         free = [load for load in waiting if load not in busy]
         if free:
-            statuses.add(_build(free, crew))
+            statuses.add(_build(free[:_WAVE], crew))
         else:
             time.sleep(_PAUSE)
         left = len(waiting)
@@ -231,7 +233,7 @@ def _share(task: ProcessDomain, one: Run, crew: Crew) -> set[LuigiStatusCode]:
             since = time.monotonic()
         elif waiting:
             time.sleep(_PAUSE)
-    if not waiting and not stopped:
+    if statuses and not waiting and not stopped:
         _build([task], crew)  # which is done: luigid is told
     return statuses
 

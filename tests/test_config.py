@@ -447,9 +447,7 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
         "data_sources.yml",
         None,
     )
-    with pytest.raises(
-        ConfigError, match=r"^WDH_DATABASE_URI: not set, and nothing else names the database; set it"
-    ):
+    with pytest.raises(ConfigError, match=r"^WDH_DATABASE_URI: not set, and nothing else names the database; set it"):
         empty.warehouse_uri()
 
 

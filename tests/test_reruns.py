@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from job import NAME, REPOSITORY, Job, executed, steps, workbook
 
+from wdh_luigi import run
+
 ALL = ["ReadExcel", "ProcessTrustee", "Load"]
 
 
@@ -117,3 +119,42 @@ def test_a_lost_file_of_a_step_is_made_again(job: Job) -> None:
     path.touch()
     assert executed(job.load()) == ["ReadExcel", "ProcessTrustee"], "the records are not known without"
     assert job.query("SELECT count(*) FROM trustee_performance") == [(1,)]
+
+
+def test_of_many_those_that_failed_are_shown_first(job: Job) -> None:
+    """Among hundreds of lines nobody finds the one that matters; what was done before is not shown at all."""
+    for number in range(1, 61):
+        send(job, number)
+    bad = job.inbox / f"60号_{NAME}"
+    content = bad.read_bytes()
+    bad.write_text("no workbook")
+    done = job.run()
+    assert done.returncode == 30
+    assert f"  60  error: 60号_{NAME}: " in done.stdout
+    assert "  … and 10 workbooks more: see the summary" in done.stdout
+    bad.write_bytes(content)
+    again = job.run()
+    assert again.returncode == 0
+    assert [number for number in (1, 59, 60) if f"│ {number}" in again.stdout] == [60]
+    assert "  … and 59 workbooks more: see the summary" in again.stdout
+
+
+def test_all_places_are_asked_for_as_each_one_is(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loaded, emptied by hand, loaded with other records, never loaded, and with no table at all."""
+    for number in range(1, 5):
+        send(job, number)
+    job.load()
+    job.execute("DELETE FROM trustee_performance WHERE plan_code = 'P02'")
+    job.execute("UPDATE wdh_load SET records_digest = 'another' WHERE source = '03号'")
+    job.execute("DELETE FROM wdh_load WHERE source = '04号'")
+    for name, value in job.environment.items():
+        monkeypatch.setenv(name, value)
+    values: dict[str, Any] = {"mode": None, "plan_only": False, "sheet": None, "period": None, "diff": False}
+    snapshot = run.freeze(domain="trustee_performance", **values, announce=print)
+    each = [run.steps_of(snapshot, file.path) for file in snapshot.chosen]
+    everything = run.complete(snapshot, plan_only=False)
+    assert everything == [run.is_loaded(one) for one in each] == [True, False, False, False]
+    for table in ("trustee_performance", "wdh_load"):
+        job.execute(f"DROP TABLE {table}")
+        everything = run.complete(snapshot, plan_only=False)
+        assert everything == [run.is_loaded(one) for one in each] == [False] * 4

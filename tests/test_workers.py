@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,9 +129,26 @@ def test_two_runs_on_one_luigid_share_the_work(job: Job, luigid: Luigid) -> None
     send(job, 12)
     both = [ended(one) for one in [job.start(job.wdh_command(*joined(luigid), "--workers", "2")) for _ in range(2)]]
     assert [one.returncode for one in both] == [0, 0], both[0].stderr + both[1].stderr
+    assert "Warning" not in both[0].stderr + both[1].stderr
     shares = [steps(one.stderr) for one in both]
     assert sorted(shares[0] + shares[1]) == sorted(f"{step} {n:02}号_{NAME}" for step in ALL for n in range(12))
     assert job.query("SELECT count(*), count(DISTINCT source) FROM wdh_load") == [(12, 12)]
+
+
+def test_many_workbooks_are_told_to_luigi_some_at_a_time(job: Job) -> None:
+    """What failed stops what waits for it, in whichever wave that is, and is not tried again for it."""
+    job.configure(overlap="replace")  # each load waits for the one before it
+    send(job, 8)
+    (job.inbox / f"04号_{NAME}").write_text("no workbook")
+    code = "from wdh_luigi import command, crew; crew._WAVE = 3; command.main()"
+    done = ended(job.start([sys.executable, "-c", code, *LOAD]))
+    assert done.returncode == 30
+    assert [code for _, code, *_ in job.table()] == [f"P{number}0" for number in range(4)]
+    assert len(errors(done)) == 1
+    send(job, 8)
+    done = ended(job.start([sys.executable, "-c", code, *LOAD]))
+    assert done.returncode == 0
+    assert job.query("SELECT count(*), count(DISTINCT source) FROM wdh_load") == [(8, 8)]
 
 
 def test_runs_share_only_where_each_has_join(job: Job, luigid: Luigid) -> None:

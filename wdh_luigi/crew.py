@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import luigi
 import luigi.configuration
+import luigi.interface
 from luigi.execution_summary import LuigiStatusCode
 from luigi.retcodes import retcode
 from luigi.rpc import RemoteScheduler, RPCError
@@ -23,6 +24,7 @@ from wdh_luigi.errors import INTERRUPTED, BusyError, ConfigError, DatabaseError,
 from wdh_luigi.run import Run
 from wdh_luigi.tasks import Load, ProcessDomain
 
+_WAVE = 100  # workbooks that Luigi is told of at a time
 _PAUSE = 1.0  # seconds between two looks at what others do
 _PATIENCE = 15.0  # seconds without progress, longer than luigid refuses a task that was done a moment ago
 # Two minutes, for a luigid that is started again.
@@ -81,6 +83,7 @@ def _scheduler(crew: Crew) -> Any:
 
 
 def _set(options: dict[str, str]) -> None:
+    luigi.interface.core.ignore_unconsumed |= {name.replace("-", "_") for name in options}  # else it warns of them
     for name, value in options.items():
         luigi.configuration.get_config().set("core", name, value)
 
@@ -161,7 +164,7 @@ def work(task: ProcessDomain, one: Run, crew: Crew) -> int:
     """
     if all(one.complete):
         return 0
-    statuses = {_build([task], crew)}
+    statuses = _in_waves(task, one, crew)
     if crew.luigid is not None:
         statuses |= _share(task, one, crew)
     waiting, stopped = _remaining(task, one)
@@ -172,6 +175,31 @@ def work(task: ProcessDomain, one: Run, crew: Crew) -> int:
     if stopped or LuigiStatusCode.FAILED in statuses:
         return int(codes().task_failed)
     return int(codes().not_run)
+
+
+def _in_waves(task: ProcessDomain, one: Run, crew: Crew) -> set[LuigiStatusCode]:
+    """Have Luigi run the task; where it is of many workbooks, some at a time: its scheduler looks at all for each."""
+    left = [load for load, done in zip(task.loads, one.complete, strict=True) if not done]
+    if len(left) <= _WAVE:
+        return {_build([task], crew)}
+    statuses: set[LuigiStatusCode] = set()
+    stopped: set[Load] = set()
+    for first in range(0, len(left), _WAVE):
+        wave = left[first : first + _WAVE]
+        _add_stopped(wave, one, stopped)
+        if free := [load for load in wave if load not in stopped]:
+            statuses.add(_build(free, crew))
+            _add_stopped(wave, one, stopped)
+    if all(run.complete(one.snapshot, one.plan_only)):
+        _build([task], crew)  # which is done: luigid is told
+    return statuses
+
+
+def _add_stopped(loads: Sequence[Load], one: Run, stopped: set[Load]) -> None:
+    """Add the loads, in their order, that failed in this run or wait for one that did."""
+    for load in loads:
+        if one.failure(load.steps) is not None or not stopped.isdisjoint(load.requires()):
+            stopped.add(load)
 
 
 def _build(tasks: Sequence[luigi.Task], crew: Crew) -> LuigiStatusCode:
@@ -185,7 +213,8 @@ def _share(task: ProcessDomain, one: Run, crew: Crew) -> set[LuigiStatusCode]:
     """
     See to what is left while others work: wait for what they do, do what they left when they were killed.
 
-    Luigi's own worker ends when there is nothing that it could do at the moment, and forgets all when luigid does.
+    Luigi's own worker ends when there is nothing that it could do at the moment, which Luigi calls a success, and it is
+    told nothing by a luigid that has forgotten all.
     """
     luigid = _scheduler(crew)
     statuses: set[LuigiStatusCode] = set()
@@ -195,7 +224,7 @@ def _share(task: ProcessDomain, one: Run, crew: Crew) -> set[LuigiStatusCode]:
         busy = _busy(luigid, waiting)
         free = [load for load in waiting if load not in busy]
         if free:
-            statuses.add(_build(free, crew))
+            statuses.add(_build(free[:_WAVE], crew))
         else:
             time.sleep(_PAUSE)
         left = len(waiting)
@@ -205,21 +234,17 @@ def _share(task: ProcessDomain, one: Run, crew: Crew) -> set[LuigiStatusCode]:
         elif waiting:
             time.sleep(_PAUSE)
     if statuses and not waiting and not stopped:
-        _build([task], crew)  # done by then: luigid is told
+        _build([task], crew)  # which is done: luigid is told
     return statuses
 
 
 def _remaining(task: ProcessDomain, one: Run) -> tuple[list[Load], set[Load]]:
     """Return the loads that are still to be done, and those that failed in this run or wait for one that did."""
-    waiting: list[Load] = []
+    complete = run.complete(one.snapshot, one.plan_only)
+    left = [load for load, done in zip(task.loads, complete, strict=True) if not done]
     stopped: set[Load] = set()
-    for load, done in zip(task.loads, run.complete(one.snapshot, one.plan_only), strict=True):
-        if not done:
-            if one.failure(load.steps) is not None or not stopped.isdisjoint(load.requires()):
-                stopped.add(load)
-            else:
-                waiting.append(load)
-    return waiting, stopped
+    _add_stopped(left, one, stopped)
+    return [load for load in left if load not in stopped], stopped
 
 
 def _busy(luigid: Any, loads: Sequence[Load]) -> list[Load]:

@@ -129,8 +129,9 @@ def _end(order: Order, account: _Account, command: str) -> None:
     account.end()
     entry, _ = run.entry_of(order.domain, mode=order.mode, sheet=order.sheet)
     summary = Summary(order.domain, entry.mode, order.plan_only, account.files)
+    for line in report.closing(summary, command, run.summary_path(order.domain)):
+        print(one_line(line), file=account.out, flush=True)
     try:
-        for line in report.closing(summary, command, run.keep(summary)):
-            print(one_line(line), file=account.out)
+        run.keep(summary)
     except WdhError as error:
         launch.announce(f"error: {error}")

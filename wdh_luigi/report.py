@@ -15,7 +15,7 @@ from wdh_luigi import targets
 from wdh_luigi.errors import one_line
 
 _WIDTH = 132  # where the output is no terminal
-_LISTED = 50  # workbooks with lines of their own below the table; summary.json has them all
+_LISTED = 50  # workbooks in the table, and lines below it; summary.json has them all
 _COUNTS = ("rows_read", "rows_accepted", "rows_rejected", "rows_duplicate", "rows_skipped", "deleted", "inserted")
 
 
@@ -90,8 +90,11 @@ def show(summary: Summary, out: TextIO, *, statements: Sequence[str], command: s
     if not console.is_terminal:
         console = Console(file=out, highlight=False, soft_wrap=True, width=_WIDTH)
     console.print()
-    console.print(_table(summary))
-    telling = [(number, line) for number, one in enumerate(summary.files, 1) for line in _lines(one)]
+    shown = _shown(summary)
+    console.print(_table(summary, shown))
+    if len(shown) < len(summary.files):
+        console.print(Text(f"  … and {len(summary.files) - len(shown)} workbooks more: see the summary"))
+    telling = [(number, line) for number, one in shown for line in _lines(one)]
     for number, line in telling[:_LISTED]:
         console.print(Text(f"  {number}  {one_line(line)}"))
     if len(telling) > _LISTED:
@@ -104,7 +107,18 @@ def show(summary: Summary, out: TextIO, *, statements: Sequence[str], command: s
         console.print(Text(line))
 
 
-def _table(summary: Summary) -> Table:
+def _shown(summary: Summary) -> list[tuple[int, FileSummary]]:
+    """Return the workbooks to show, numbered: of many those that failed, and as many as fit of those that were done."""
+    numbered = list(enumerate(summary.files, 1))
+    if len(numbered) <= _LISTED:
+        return numbered
+    rank = {"failed": 0, "done": 1}
+    return sorted((pair for pair in numbered if pair[1].status in rank), key=lambda pair: rank[pair[1].status])[
+        :_LISTED
+    ]
+
+
+def _table(summary: Summary, shown: Sequence[tuple[int, FileSummary]]) -> Table:
     what = "plan only: nothing was written to a database" if summary.plan_only else "executed"
     table = Table(title=f"{summary.domain}: {summary.mode}, {what}", title_justify="left", expand=False)
     table.add_column("")
@@ -112,7 +126,7 @@ def _table(summary: Summary) -> Table:
     table.add_column("status")
     for name in ("read", "accepted", "rejected", "duplicate", "skipped", "deleted", "inserted", "batches"):
         table.add_column(name, justify="right")
-    for number, one in enumerate(summary.files, 1):
+    for number, one in shown:
         style = {"failed": "bold red", "done": "green", "unchanged": "dim"}[one.status]
         counts = [getattr(one, name) for name in (*_COUNTS, "batches")]
         cells = ["–" if count is None else f"{count:,}" for count in counts]

@@ -305,10 +305,12 @@ class Run:
         """Write summary.json, print the summary, and return it."""
         files = self.files()
         summary = Summary(self.snapshot.domain, self.snapshot.config.mode, self.plan_only, files)
-        path = keep(summary)
         done = [file for file, one in zip(self.snapshot.chosen, files, strict=True) if one.status == "done"]
         shown = self._statements(done[0]) if done else []
-        report.show(summary, out, statements=shown, command=self.command, written=path)
+        try:
+            keep(summary)
+        finally:  # also where the disk is full
+            report.show(summary, out, statements=shown, command=self.command, written=summary_path(summary.domain))
         return summary
 
     @functools.cached_property
@@ -371,13 +373,15 @@ def _diff(one: Steps) -> str:
     return f"would change: {found.counts}"
 
 
-def keep(summary: Summary) -> Path:
-    """Write summary.json, and beside the domains the newest run's, whichever domain's; return the domain's."""
-    work = config.load_settings().work_dir
-    path = work / summary.domain / "summary.json"
-    report.write(summary, path)
-    report.write(summary, work / "summary.json")
-    return path
+def summary_path(domain: str) -> Path:
+    """Return where the summary of a domain's newest run is."""
+    return config.load_settings().work_dir / domain / "summary.json"
+
+
+def keep(summary: Summary) -> None:
+    """Write summary.json, and beside the domains the newest run's, whichever domain's."""
+    report.write(summary, summary_path(summary.domain))
+    report.write(summary, config.load_settings().work_dir / "summary.json")
 
 
 def _add_outcome(summary: FileSummary, one: Steps) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from wdh_luigi import (
     embedded,
     ground,
     history,
+    housekeeping,
     launch,
     months,
+    places,
     plan,
     preview,
+    report,
     steps,
     targets,
     warehouse,
@@ -32,7 +36,7 @@ from wdh_luigi import (
 from wdh_luigi import trace as lineage
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.crew import Crew, Order
-from wdh_luigi.errors import INTERRUPTED, PlanError, WdhError, one_line
+from wdh_luigi.errors import INTERRUPTED, DatabaseError, PlanError, WdhError, one_line
 from wdh_luigi.workbook import guard
 
 
@@ -158,6 +162,136 @@ def trace(domain: str, key: tuple[str, ...], as_json: bool) -> None:
         click.echo(targets.dumps(document))
     else:
         click.echo("\n".join(map(one_line, lineage.lines(document))))
+
+
+def _seconds(context: click.Context, option: click.Parameter, value: str) -> float:
+    """Return the seconds of a span of time like 90d."""
+    found = re.fullmatch(r"(\d{1,6})([hdw])", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no span of time: write it like 90d, 12h or 4w.", context, option)
+    return int(found[1]) * {"h": 3600.0, "d": 86_400.0, "w": 604_800.0}[found[2]]
+
+
+@main.command("status")
+@click.option("--domain", help="One domain only; by default each of data_sources.yml.")
+@click.option("--period", help="2024-11, latest or all; by default what a run takes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def show_status(domain: str | None, period: str | None, as_json: bool) -> None:
+    """
+    Tell how far each place is (a domain's table, period and source), what the next run does for it, and why.
+
+    Nothing is written. The database is asked where WDH_DATABASE_URI is set. Exits with 0 when there is nothing to do
+    (everything chosen is loaded, or where no database is set planned), with 3 when there is, with 1 on an error.
+    """
+    errors: list[str] = []
+    connection, unknown = None, "WDH_DATABASE_URI is not set"
+    try:
+        connection = _warehouse()
+    except WdhError as error:
+        errors.append(unknown := str(error))
+    found = []
+    for name in _domains(domain):
+        try:
+            found.append(places.status(name, period, connection, unknown))
+        except DatabaseError as error:
+            errors.append(unknown := str(error))
+            found.append(places.status(name, period, connection := None, unknown))
+        except WdhError as error:
+            errors.append(str(error))
+    if as_json:
+        click.echo(targets.dumps({"domains": [one.document() for one in found], "errors": errors}))
+    else:
+        for one in found:
+            _show_domain(one)
+    _tell_errors(errors)
+    sys.exit(1 if errors else 3 if any(one.to_do for one in found) else 0)
+
+
+@main.command()
+@click.option(
+    "--older-than",
+    "age",
+    callback=_seconds,
+    default="90d",
+    show_default=True,
+    help="What is younger stays; written like 90d, 12h or 4w.",
+)
+@click.option("--dry-run", is_flag=True, help="Tell what would be removed, and remove nothing.")
+@click.option("--domain", help="One domain only; by default each of data_sources.yml.")
+def clean(age: float, dry_run: bool, domain: str | None) -> None:
+    """
+    Remove from the work directory what nothing refers to any longer.
+
+    Targets, plans, rejects, failures and receipts of the inbox that neither the present inbox nor the last load of a
+    place needs, and what killed runs left; never while wdh run is at work. Exits with 1 when something could not be
+    removed.
+    """
+    cleaned = housekeeping.clean(_domains(domain), age, dry_run=dry_run, connection=_warehouse())
+    _show_cleaned(cleaned, "would be removed" if dry_run else "removed")
+    _tell_errors(cleaned.errors)
+    sys.exit(1 if cleaned.errors else 0)
+
+
+def _warehouse() -> warehouse.Connection | None:
+    """Connect to the database; None where none is set."""
+    settings = config.load_settings()
+    if settings.database_uri is None:
+        return None
+    return warehouse.connect(warehouse.uri_of(settings, functools.partial(click.echo, err=True)))
+
+
+def _domains(domain: str | None) -> list[str]:
+    return [domain] if domain else list(config.load_data_sources(config.load_settings().data_sources_config).domains)
+
+
+def _tell_errors(errors: Iterable[str]) -> None:
+    for error in errors:
+        click.echo(f"error: {error}", err=True)
+
+
+def _show_domain(found: places.Domain) -> None:
+    """Print a domain's places, a line each, and what they come to."""
+    click.echo(one_line(f"{found.domain}, table {found.table}, inbox {found.inbox}"))
+    headings = ("period", "source", "state", "rows", "load", "next", "workbook")
+    report.show_places(headings, (_place_cells(one) for one in found.places), sys.stdout)
+    if found.database is not None:
+        click.echo(one_line(f"what is loaded is not known: {found.database}"))
+    if found.gone:
+        some = ", ".join(" ".join(filter(None, (one["period"], one["source"]))) for one in found.gone[:_GONE_SHOWN])
+        more = "" if len(found.gone) <= _GONE_SHOWN else f" and {len(found.gone) - _GONE_SHOWN} more, see --json"
+        click.echo(one_line(f"{len(found.gone)} loaded, no workbook in the inbox any more: {some}{more}"))
+    states = ", ".join(f"{count} {state}" for state, count in found.states().items())
+    count = "1 place" if len(found.places) == 1 else f"{len(found.places)} places"
+    click.echo(f"{count}: {states}; {found.to_do or 'nothing'} to do\n")
+
+
+_GONE_SHOWN = 5
+
+
+def _place_cells(one: places.Place) -> list[str]:
+    rows = f"{one.rows['accepted']:,} accepted, {one.rows['rejected']:,} rejected" if one.rows else ""
+    load = ""
+    if one.loaded:
+        at, by = (one.loaded["at"], one.loaded["by"])
+        load = f"{one.loaded['load_id']} {places.minute(at)} by {by}"
+    following = f"{one.next} onward: {one.why}" if one.next else f"nothing: {one.why}"
+    version = f" (V{one.version})" if one.version else ""
+    return [one.period, one.source, one.state, rows, load, following, one.workbook + version]
+
+
+def _show_cleaned(cleaned: housekeeping.Cleaned, word: str) -> None:
+    for kind, (files, size) in cleaned.kinds.items():
+        click.echo(f"{kind:<10}{files:>8,}  {_size(size):>9}")
+    files, size = (sum(numbers) for numbers in zip(*cleaned.kinds.values(), strict=True)) if cleaned.kinds else (0, 0)
+    click.echo(f"{files:,} {word} ({_size(size)}), {cleaned.kept:,} kept")
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"
 
 
 def _each_plan(plans: tuple[Path, ...], action: Callable[[warehouse.Connection, Path], None]) -> None:

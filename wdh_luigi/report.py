@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -116,6 +117,34 @@ def _shown(summary: Summary) -> list[tuple[int, FileSummary]]:
     return sorted((pair for pair in numbered if pair[1].status in rank), key=lambda pair: rank[pair[1].status])[
         :_LISTED
     ]
+
+
+_STYLES = {"failed": "bold red", "loaded": "green", "reverted": "yellow"}
+
+
+def show_places(headings: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO) -> None:
+    """
+    Print a line for each place; where the output is no terminal in one line each, however long.
+
+    Args:
+        headings: one of them is "state", by which a row is coloured.
+    """
+    table = Table(box=None, pad_edge=False, expand=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=not out.isatty())
+    at = headings.index("state")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row), style=_STYLES.get(row[at], ""))
+    if out.isatty():
+        Console(file=out, highlight=False).print(table)
+        return
+    wide = Console(file=io.StringIO(), highlight=False, width=_ANY_WIDTH, force_terminal=False)
+    with wide.capture() as captured:
+        wide.print(table)
+    out.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+_ANY_WIDTH = 1_000_000
 
 
 def _table(summary: Summary, shown: Sequence[tuple[int, FileSummary]]) -> Table:

@@ -44,8 +44,7 @@ def freeze(
         WdhError: the configuration, the inbox, the work directory or the database cannot be used.
     """
     entry, discovery = entry_of(domain, mode=mode, sheet=sheet)
-    if period is not None and not re.fullmatch(r"latest|all|\d{4}-(0[1-9]|1[0-2])", period):
-        raise ConfigError("--period", f"{period!r} is no period", "write it like 2024-11, or latest, or all")
+    _check_period(period)
     _reach_database(plan_only, diff, announce)
     inbox = config.load_settings().data_base_dir
     with _hashes() as hashes:
@@ -108,6 +107,42 @@ def forget(snapshot: Snapshot) -> None:
     _steps.pop((config.load_settings().work_dir, snapshot.key), None)
 
 
+def look(domain: str, period: str | None) -> Snapshot:
+    """
+    Freeze the inbox as a run with no other parameters would, and write nothing.
+
+    Raises:
+        WdhError: the configuration or the inbox cannot be used.
+    """
+    _check_period(period)
+    entry, discovery = entry_of(domain, mode=None, sheet=None)
+    inbox, hashes = config.load_settings().data_base_dir, _known_hashes()
+    files = discover.scan(inbox, entry, discovery)
+    return discover.freeze(inbox, domain, entry, files, period=period, hashes=hashes, today=date.today())
+
+
+def look_at_all(domain: str) -> Snapshot:
+    """
+    Choose what runs of any period may take, and write nothing.
+
+    Where candidates tie, or are of the future, all of their period are chosen: whoever mends that decides.
+
+    Raises:
+        WdhError: the configuration or the inbox cannot be used.
+    """
+    entry, discovery = entry_of(domain, mode=None, sheet=None)
+    inbox, hashes = config.load_settings().data_base_dir, _known_hashes()
+    files = discover.scan(inbox, entry, discovery)
+    periods = sorted({file.period for file in files if not file.reason})
+    for period, of_period in _by_month(files, periods).items():
+        try:
+            discover.freeze(inbox, domain, entry, of_period, period=period, hashes=hashes, today=date.today())
+        except DiscoveryError:
+            for file in of_period:
+                file.chosen = True
+    return Snapshot(domain=domain, inbox=str(inbox), config=entry, files=files)
+
+
 def entry_of(domain: str, *, mode: str | None, sheet: str | None) -> tuple[DomainConfig, Discovery]:
     """Return a domain's entry with a run's parameters in it, and how its inbox is looked through."""
     path = config.load_settings().data_sources_config
@@ -115,6 +150,11 @@ def entry_of(domain: str, *, mode: str | None, sheet: str | None) -> tuple[Domai
     entry = config.override(config.domain_config(sources, domain, path), mode=mode, sheet=sheet)
     steps.check_key(domains.get(domain), entry, str(path))
     return entry, sources.discovery
+
+
+def _check_period(period: str | None) -> None:
+    if period is not None and not re.fullmatch(r"latest|all|\d{4}-(0[1-9]|1[0-2])", period):
+        raise ConfigError("--period", f"{period!r} is no period", "write it like 2024-11, or latest, or all")
 
 
 def _reach_database(plan_only: bool, diff: bool, announce: Callable[[str], None]) -> None:
@@ -127,17 +167,25 @@ def _reach_database(plan_only: bool, diff: bool, announce: Callable[[str], None]
 
 @contextlib.contextmanager
 def _hashes() -> Iterator[dict[str, list[int | str]]]:
-    """Yield the hashes of former scans to bring up to date, none where they cannot be read; keep them."""
-    path = config.load_settings().work_dir / "hashes.json"
-    try:
-        found = targets.read_json(path)
-    except WorkDirError:
-        found = {}
-    hashes = found if isinstance(found, dict) else {}
+    """Yield the hashes of former scans to bring up to date, and keep them."""
+    hashes = _known_hashes()
     known = {path: list(entry) for path, entry in hashes.items()}
     yield hashes
     if hashes != known or not known:  # also the first time: a work directory that cannot be written is told at once
-        targets.write_json(path, hashes)
+        targets.write_json(_hashes_path(), hashes)
+
+
+def _known_hashes() -> dict[str, list[int | str]]:
+    """Return the hashes of former scans; none where there is no such file, or none that can be read."""
+    try:
+        found = targets.read_json(_hashes_path())
+    except WorkDirError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _hashes_path() -> Path:
+    return config.load_settings().work_dir / "hashes.json"
 
 
 def frozen(domain: str, key: str) -> Snapshot:

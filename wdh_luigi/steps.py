@@ -46,34 +46,38 @@ class Steps:
         self._folder = work / snapshot.domain
 
     @functools.cached_property
+    def conditions(self) -> dict[str, dict[str, Any]]:
+        """Return what each step's result depends on, beside the workbook and the step before, by its names."""
+        headings = {name: column.headings for name, column in self.domain.sheet_columns.items()}
+        return {
+            "ReadExcel": {**self._settings("sheet", "reader"), "headings": targets.digest_of(headings)}
+            | {"code": _code("workbook")},
+            "ProcessTrustee": self._settings("rate_unit", "max_reject_ratio", "replace", "pk")
+            | {"month": self.file.period or f"{date.today():%Y-%m}", "code": _code("validate", self.domain.name)},
+            "Load": self._settings("table", "pk", "mode", "replace", "overlap", "max_delete_ratio")
+            | self._settings("lock_timeout", "statement_timeout", "keep_history")
+            | {"source": self.file.source, "code": _code("plan")},
+        }
+
+    def _settings(self, *names: str) -> dict[str, Any]:
+        return {name: getattr(self.config, name) for name in names}
+
+    @functools.cached_property
     def read_key(self) -> str:
         """Depends on the bytes, the name, the sheet wanted, and how sheets are read."""
-        headings = {name: column.headings for name, column in self.domain.sheet_columns.items()}
         # Without bytes to go by (unreadable), what is the matter stands for them.
-        return targets.digest_of(
-            "read",
-            self.file.path,
-            self.file.sha256 or self.file.reason,
-            [self.config.sheet, self.config.reader],
-            headings,
-            _code("workbook"),
-        )
+        content = self.file.sha256 or self.file.reason
+        return targets.digest_of("read", self.file.path, content, self.conditions["ReadExcel"])
 
     @functools.cached_property
     def process_key(self) -> str:
         """Depends on what was read, the file's period, and the domain's rules."""
-        config = self.config
-        month = self.file.period or f"{date.today():%Y-%m}"
-        rules = [config.rate_unit, config.max_reject_ratio, config.replace, config.pk]
-        return targets.digest_of("process", self.read_key, month, rules, _code("validate", self.domain.name))
+        return targets.digest_of("process", self.read_key, self.conditions["ProcessTrustee"])
 
     @functools.cached_property
     def load_key(self) -> str:
         """Depends on the records, the place, and how they are loaded."""
-        config = self.config
-        how: list[object] = [self.file.source, config.table, config.pk, config.mode, config.replace, config.overlap]
-        how += [config.max_delete_ratio, config.lock_timeout, config.statement_timeout, config.keep_history]
-        return targets.digest_of("load", self.process_key, how, _code("plan"))
+        return targets.digest_of("load", self.process_key, self.conditions["Load"])
 
     @property
     def rows_path(self) -> Path:
@@ -295,6 +299,11 @@ class Steps:
             "inserted": self.outcome()["rows_accepted"],
             "reviewable": reviewable,
             "receipt": None,
+            "workbook": self.file.path,
+            "sha256": self.file.sha256,
+            "place": asdict(self.place),
+            "process": self.process_key,
+            "conditions": self.conditions,
         }
         targets.write_json(self.planned_path, account)
         return account

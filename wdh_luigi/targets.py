@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ from typing import Any, BinaryIO
 from pydantic_core import from_json, to_json, to_jsonable_python
 
 from wdh_luigi.errors import WorkDirError
+
+NAME_KEPT = 60  # characters of a file's name in that of its unfinished one
+# The name of an unfinished file: whose it is, and the process that writes it.
+UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -24,7 +29,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WorkDirError: the folder or the file cannot be written.
     """
-    unfinished = path.with_name(f".{path.name[:60]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    unfinished = path.with_name(f".{path.name[:NAME_KEPT]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = unfinished.open("xb")

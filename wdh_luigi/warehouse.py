@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -184,6 +184,69 @@ def _receipt(says: Mapping[str, Any], rows_stand: bool) -> Receipt:
         reverted=says.get("reverted_at"),
         rows_stand=rows_stand,
     )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """
+    A place's newest load.
+
+    Attributes:
+        says: its receipt, by the columns of wdh_load.
+        rows: how many of its rows the table holds; None where that was not asked, or there is no table.
+    """
+
+    says: Mapping[str, Any]
+    rows: int | None
+
+    @property
+    def receipt(self) -> Receipt:
+        """Return what decides whether it is to be done again."""
+        return _receipt(self.says, self.rows == self.says["inserted"] - self.says.get("taken_over", 0))
+
+
+def newest_loads(
+    connection: Connection, place: plan.Place, counted: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], Standing]:
+    """
+    Return the newest loads of all places that share a place's domain and table, by period and source.
+
+    Args:
+        counted: the places whose rows in the table are counted.
+    """
+    with _asking("the receipts", connection), connection.cursor() as cursor:
+        if not _there(cursor, place.receipts):
+            return {}
+        cursor.execute(
+            f"SELECT DISTINCT ON (l.period, l.source) to_jsonb(l) FROM {place.receipts} AS l"
+            f" WHERE {plan.same_table(place)} ORDER BY l.period, l.source, l.load_id DESC"
+        )
+        newest = {(says["period"], says["source"]): says for (says,) in cursor.fetchall()}
+        asked = [says for key, says in newest.items() if key in counted]
+        standing = _standing_of_each(cursor, place, asked)
+    loads = set() if standing is None else {says["load_id"] for says in asked}
+    rows = dict.fromkeys(loads, 0) | (standing or {})
+    return {key: Standing(says, rows.get(says["load_id"])) for key, says in newest.items()}
+
+
+def _there(cursor: Any, table: str) -> bool:
+    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (table,))
+    return bool(cursor.fetchone()[0])
+
+
+def last_plans(connection: Connection, schema: str, domain: str) -> set[str]:
+    """Return the digests of the plans of each place's newest load, and of its newest that was not reverted."""
+    receipts = plan.qualified(schema, plan.RECEIPTS)
+    with _asking("the receipts", connection), connection.cursor() as cursor:
+        if not _there(cursor, receipts):
+            return set()
+        cursor.execute(
+            "SELECT DISTINCT ON (table_name, period, source, taken_back) plan_digest FROM (SELECT l.*,"
+            f" to_jsonb(l) ->> 'reverted_at' IS NOT NULL AS taken_back FROM {receipts} AS l"
+            f" WHERE l.domain = {plan.literal(domain)}) AS l"
+            " ORDER BY table_name, period, source, taken_back, load_id DESC"
+        )
+        return {digest for (digest,) in cursor.fetchall()}
 
 
 def reverted(connection: Connection, place: plan.Place) -> dict[tuple[str, str], str]:

@@ -108,7 +108,7 @@ def status(domain: str, period: str | None, connection: warehouse.Connection | N
     loads: dict[tuple[str, str], Standing] = {}
     if connection is not None:
         any_place = plan.Place(domain, snapshot.config.table, "", "")
-        loads = warehouse.newest_loads(connection, any_place, chosen.keys())
+        loads = warehouse.newest_loads(connection, any_place, counted=chosen.keys())
         known.gone = _gone(snapshot, period, loads)
     former = _Former(work / domain / "load")
     for key, one in sorted(chosen.items()):

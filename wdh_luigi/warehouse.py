@@ -123,37 +123,17 @@ def newest_receipt(connection: Connection, place: plan.Place) -> Receipt | None:
 
 
 def newest_receipts(connection: Connection, places: Sequence[plan.Place]) -> list[Receipt | None]:
-    """Return the newest receipt of each of a table's places: what ``newest_receipt`` does, in three questions."""
+    """Return the newest receipt of each of a table's places: what ``newest_receipt`` does, in few questions."""
     if not places:
         return []
-    with _asking("the receipts", connection), connection.cursor() as cursor:
-        newest = _newest_of_each(cursor, places)
-        standing = _standing_of_each(cursor, places[0], list(newest.values()))
-    found = {}
-    for of, says in newest.items():
-        rows = None if standing is None else standing.get(says["load_id"], 0)
-        found[of] = _receipt(says, rows == says["inserted"] - says.get("taken_over", 0))
-    return [found.get((place.period, place.source)) for place in places]
-
-
-def _newest_of_each(cursor: Any, places: Sequence[plan.Place]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the columns of the newest receipts of a table's places, by period and source."""
-    table = places[0]
-    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (table.receipts,))
-    if not cursor.fetchone()[0]:
-        return {}
-    periods = ", ".join(sorted({plan.literal(place.period) for place in places}))
-    cursor.execute(
-        f"SELECT DISTINCT ON (l.period, l.source) to_jsonb(l) FROM {table.receipts} AS l"
-        f" WHERE {plan.same_table(table)} AND l.period IN ({periods}) ORDER BY l.period, l.source, l.load_id DESC"
-    )
-    return {(says["period"], says["source"]): says for (says,) in cursor.fetchall()}
+    keys = [(place.period, place.source) for place in places]
+    loads = newest_loads(connection, places[0], counted=set(keys), periods={place.period for place in places})
+    return [loads[key].receipt if key in loads else None for key in keys]
 
 
 def _standing_of_each(cursor: Any, table: plan.Place, receipts: Sequence[Mapping[str, Any]]) -> dict[int, int] | None:
     """Count the rows of loads that their table holds, in one pass over the months that they are of; None without it."""
-    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (table.target,))
-    if not cursor.fetchone()[0] or not receipts:
+    if not receipts or not _there(cursor, table.target):
         return None
     dates = ""
     if all(says.get("first_date") for says in receipts):
@@ -167,8 +147,7 @@ def _standing_of_each(cursor: Any, table: plan.Place, receipts: Sequence[Mapping
 
 def _newest(cursor: Any, place: plan.Place) -> dict[str, Any] | None:
     """Return the columns of a place's newest receipt; of a former version's, some may be missing."""
-    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (place.receipts,))
-    if not cursor.fetchone()[0]:
+    if not _there(cursor, place.receipts):
         return None
     cursor.execute(
         f"SELECT to_jsonb(l) FROM {place.receipts} AS l WHERE {plan.same_place(place)} ORDER BY l.load_id DESC LIMIT 1"
@@ -206,20 +185,26 @@ class Standing:
 
 
 def newest_loads(
-    connection: Connection, place: plan.Place, counted: Collection[tuple[str, str]]
+    connection: Connection,
+    place: plan.Place,
+    *,
+    counted: Collection[tuple[str, str]],
+    periods: Collection[str] | None = None,
 ) -> dict[tuple[str, str], Standing]:
     """
-    Return the newest loads of all places that share a place's domain and table, by period and source.
+    Return the newest loads of the places that share a place's domain and table, by period and source.
 
     Args:
         counted: the places whose rows in the table are counted.
+        periods: the places' periods; None for all.
     """
+    of_periods = "" if periods is None else f" AND l.period IN ({', '.join(sorted(map(plan.literal, periods)))})"
     with _asking("the receipts", connection), connection.cursor() as cursor:
         if not _there(cursor, place.receipts):
             return {}
         cursor.execute(
             f"SELECT DISTINCT ON (l.period, l.source) to_jsonb(l) FROM {place.receipts} AS l"
-            f" WHERE {plan.same_table(place)} ORDER BY l.period, l.source, l.load_id DESC"
+            f" WHERE {plan.same_table(place)}{of_periods} ORDER BY l.period, l.source, l.load_id DESC"
         )
         newest = {(says["period"], says["source"]): says for (says,) in cursor.fetchall()}
         asked = [says for key, says in newest.items() if key in counted]
@@ -252,8 +237,7 @@ def last_plans(connection: Connection, schema: str, domain: str) -> set[str]:
 def reverted(connection: Connection, place: plan.Place) -> dict[tuple[str, str], str]:
     """Return, by period and source, what was reverted of the places that share a place's domain and table."""
     with _asking("the receipts", connection), connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (place.receipts,))
-        if not cursor.fetchone()[0]:
+        if not _there(cursor, place.receipts):
             return {}
         cursor.execute(
             "SELECT period, source, concat('load ', load_id, ' was reverted at ', at, ' by ', by) FROM ("
@@ -269,8 +253,7 @@ def receipt_of(connection: Connection, schema: str, load_id: int) -> dict[str, A
     """Return the receipt of a load by its columns, or None where the schema has none."""
     receipts = plan.qualified(schema, plan.RECEIPTS)
     with _asking("the receipts", connection), connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (receipts,))
-        if not cursor.fetchone()[0]:
+        if not _there(cursor, receipts):
             return None
         cursor.execute(f"SELECT to_jsonb(l) FROM {receipts} AS l WHERE l.load_id = {load_id:d}")
         found = cursor.fetchone()
@@ -279,8 +262,7 @@ def receipt_of(connection: Connection, schema: str, load_id: int) -> dict[str, A
 
 def _standing(cursor: Any, place: plan.Place, says: dict[str, Any]) -> int | None:
     """Count the rows of a load that the table holds; None without a table."""
-    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (place.target,))
-    if not cursor.fetchone()[0]:
+    if not _there(cursor, place.target):
         return None
     dates = ""
     if says.get("first_date"):

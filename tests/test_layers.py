@@ -16,12 +16,13 @@ LAYERS = [
     {"months"},
     {"crew"},
     {"__init__"},
-    {"tasks"},
+    {"tasks", "luigid"},
     {"launch"},
+    {"watch"},
     {"run", "trace"},
     {"steps", "preview", "ground", "history"},
     {"validate", "warehouse"},
-    {"discover", "workbook", "plan", "report", "rejects"},
+    {"discover", "workbook", "plan", "report", "rejects", "progress", "logs"},
     {"domains"},
     {"schema"},
     {"spellings"},
@@ -31,14 +32,15 @@ LAYERS = [
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 DOORS = {
-    "luigi": {"tasks", "launch", "crew", "months"},
+    "luigi": {"tasks", "launch", "watch", "luigid", "crew", "months"},
     "psycopg2": {"warehouse"},
     "openpyxl": {"workbook", "rejects"},
     "python_calamine": {"workbook"},
     "xlrd": {"workbook"},
     "yaml": {"config"},
     "pydantic_settings": {"config"},
-    "rich": {"report", "cli"},
+    "rich": {"report", "progress", "cli"},
+    "tornado": {"luigid"},
     "click": {"cli"},
 }
 

@@ -209,3 +209,27 @@ def _runs(process: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def write_and_wait(path: Path, seen: Path) -> str:
+    path.write_text("half")
+    while not seen.exists():
+        time.sleep(0.01)
+    return "whole"
+
+
+def test_what_a_job_has_written_so_far_can_be_looked_at(tmp_path: Path) -> None:
+    """Who waits sees how far it is: the job here goes on only when it was looked at."""
+    path, seen = tmp_path / "rows", tmp_path / "seen"
+
+    def look() -> None:
+        if path.exists() and path.read_text() == "half":
+            seen.touch()
+
+    assert guard.run(write_and_wait, path, seen, shown="b.xlsx", watch=look, seconds=30) == "whole"
+
+
+def test_the_time_is_kept_also_while_somebody_looks(tmp_path: Path) -> None:
+    """A look every half second must not put off the end."""
+    with pytest.raises(WorkbookError, match=r"not read within 1\.2 s"):
+        guard.run(time.sleep, 60, shown="b.xlsx", watch=lambda: None, seconds=1.2)

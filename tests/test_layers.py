@@ -16,13 +16,14 @@ LAYERS = [
     {"months"},
     {"crew"},
     {"__init__"},
-    {"tasks"},
+    {"tasks", "luigid"},
     {"launch"},
     {"places", "housekeeping"},
+    {"watch"},
     {"run", "trace"},
     {"steps", "preview", "ground", "history", "accounts"},
     {"validate", "warehouse"},
-    {"discover", "workbook", "plan", "report", "rejects"},
+    {"discover", "workbook", "plan", "report", "rejects", "progress", "logs"},
     {"domains"},
     {"schema"},
     {"spellings"},
@@ -32,14 +33,15 @@ LAYERS = [
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 DOORS = {
-    "luigi": {"tasks", "launch", "crew", "months"},
+    "luigi": {"tasks", "launch", "watch", "luigid", "crew", "months"},
     "psycopg2": {"warehouse"},
     "openpyxl": {"workbook", "rejects"},
     "python_calamine": {"workbook"},
     "xlrd": {"workbook"},
     "yaml": {"config"},
     "pydantic_settings": {"config"},
-    "rich": {"report", "cli"},
+    "rich": {"report", "progress", "cli"},
+    "tornado": {"luigid"},
     "click": {"cli"},
 }
 

@@ -23,6 +23,7 @@ from wdh_luigi import (
     history,
     housekeeping,
     launch,
+    luigid,
     months,
     places,
     plan,
@@ -432,3 +433,26 @@ def status() -> None:
     up = embedded.running(_folder())
     click.echo(f"embedded PostgreSQL {'is up' if up else 'is not up'} in {_folder()}")
     sys.exit(0 if up else 3)
+
+
+@main.group("luigid")
+def luigid_group() -> None:
+    """Luigi's central scheduler and visualiser, for this machine alone."""
+
+
+def _luigid_folder() -> Path:
+    return config.load_settings().luigid_dir or luigid.default_folder()
+
+
+@luigid_group.command("start")
+@click.option("--port", type=click.IntRange(1, 65535), default=8082, show_default=True, help="On loopback.")
+def start_luigid(port: int) -> None:
+    """Run it until it is stopped; it prints its address, and keeps its state and log in WDH_LUIGID_DIR."""
+    luigid.serve(_luigid_folder(), port, click.echo)
+
+
+@luigid_group.command("stop")
+def stop_luigid() -> None:
+    """Stop it; its state stays."""
+    stopped = luigid.stop(_luigid_folder())
+    click.echo(f"luigid {'stopped' if stopped else 'was not up'} in {_luigid_folder()}")

@@ -36,6 +36,7 @@ Mode = Literal["delete_insert", "append"]
 Select = Literal["latest_by_year_month", "latest_by_year_month_and_version", "latest_by_mtime"]
 RateUnit = Literal["auto", "ratio", "percent"]
 Reader = Literal["auto", "openpyxl"]
+LogFormat = Literal["text", "json"]
 
 
 class Settings(BaseSettings):
@@ -48,6 +49,8 @@ class Settings(BaseSettings):
     data_sources_config: Path = Path("data_sources.yml")
     database_uri: SecretStr | None = None
     embedded_dir: Path | None = None
+    luigid_dir: Path | None = None
+    log_format: LogFormat = "text"
     read_memory_mb: int = Field(default=2048, gt=0)
     read_seconds: float = Field(default=1200, gt=0)
 

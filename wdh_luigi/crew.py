@@ -6,6 +6,7 @@ It ends when every workbook is complete or has failed, and its exit code says wh
 
 from __future__ import annotations
 
+import logging
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -113,8 +114,10 @@ def go(order: Order, crew: Crew, out: TextIO) -> int:
     Raises:
         WdhError: refused before anything ran.
     """
-    crew.check()
-    with lock_of(order, crew):
+    with launch.noticed(order.domain):
+        crew.check()
+        one_at_a_time = lock_of(order, crew)
+    with one_at_a_time:
         task: ProcessDomain = ProcessDomain(**vars(order))  # type: ignore[no-untyped-call]
         one = launch.take(task)
         one.command = command(order, crew, ["wdh", "run"])
@@ -126,12 +129,13 @@ def go(order: Order, crew: Crew, out: TextIO) -> int:
 def ended(action: Callable[[], int]) -> int:
     """Do what ends with an exit code, also where it is refused."""
     try:
+        launch.start_log()
         return action()
     except BusyError as error:
-        launch.announce(f"error: {error}")
+        launch.announce(f"error: {error}", logging.ERROR)
         return int(codes().already_running)
     except WdhError as error:
-        launch.announce(f"error: {error}")
+        launch.announce(f"error: {error}", logging.ERROR)
         return int(codes().unhandled_exception)
 
 
@@ -145,11 +149,11 @@ def told(action: Callable[[], int]) -> int:
     try:
         return action()
     except RPCError:
-        launch.announce("error: luigid has gone; start it, and run the same command again to go on")
+        launch.announce("error: luigid has gone; start it, and run the same command again to go on", logging.ERROR)
     except DatabaseError as error:
-        launch.announce(f"error: {error}")
+        launch.announce(f"error: {error}", logging.ERROR)
     except KeyboardInterrupt:
-        launch.announce("interrupted: nothing is half done; run the same command again to go on")
+        launch.tell_interrupt()
         return INTERRUPTED
     return int(codes().scheduling_error)
 

@@ -10,23 +10,29 @@ import logging
 import multiprocessing
 import os
 import re
+import secrets
 import shlex
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
+from urllib.error import URLError
 
 import luigi
 import luigi.configuration
 import luigi.interface
+import luigi.rpc
 from luigi.cmdline_parser import CmdlineParser
+from luigi.setup_logging import InterfaceLogging
 
-from wdh_luigi import run
+from wdh_luigi import config, logs, run, watch
 from wdh_luigi.discover import Snapshot
 from wdh_luigi.errors import WdhError, one_line
+from wdh_luigi.report import Summary
 
 logger = logging.getLogger("luigi-interface")
 
@@ -42,13 +48,21 @@ LUIGI_DEFAULTS = {
         "scheduling_error": "35",
         "unhandled_exception": "40",
     },
-    "worker": {"check_complete_on_run": "true", "wait_interval": "1", "wait_jitter": "0.5", "max_reschedules": "1"},
+    "worker": {
+        "check_complete_on_run": "true",
+        "wait_interval": "1",
+        "wait_jitter": "0.5",
+        "max_reschedules": "1",
+        # Luigi's notices are one a task, with a traceback; a run sends one of its own, by Luigi's [email] and [smtp].
+        "send_failure_email": "false",
+    },
     "scheduler": {"worker_disconnect_delay": "15", "stable_done_cooldown_secs": "0", "retry_delay": "-1"},
 }
 
-# Luigi's account of each task, which the steps give in fewer words; shown with --log-level DEBUG.
+# Luigi's account of each task and of the run, which are given in fewer words; shown with --log-level DEBUG.
 _NOISE = re.compile(
     r"Informed scheduler that task|\[pid \d+\] Worker .* (running|done) |Running Worker with|Worker .* was stopped"
+    r"|\s===== Luigi Execution Summary ====="
     r"|Retrying attempt|Wait for \d+ seconds"
 )
 # Luigi puts a traceback into the text of some messages; the error is in its last line.
@@ -106,6 +120,10 @@ def explain(error: BaseException) -> str:
     """Return an error as one line: a user's own in full, one of ours with how to get its traceback."""
     if isinstance(error, WdhError):
         return str(error)
+    if isinstance(error, luigi.rpc.RPCError | URLError):
+        why = getattr(error, "sub_exception", None) or error
+        why = getattr(why, "reason", why)
+        return one_line(f"luigid cannot be reached ({why}); start it with wdh luigid start, or use --local-scheduler")
     if isinstance(error, MemoryError):
         return "out of memory: give the process more, or split the workbook"
     return one_line(f"internal error: {type(error).__name__}: {error}; run again with --log-level DEBUG and report it")
@@ -113,26 +131,57 @@ def explain(error: BaseException) -> str:
 
 def freeze(values: dict[str, Any]) -> str:
     """Freeze the inbox for a ProcessDomain of these parameters; return the snapshot's key."""
-    _start()
+    _start(values["domain"])
     chosen = {name: values[name] for name in ("domain", "mode", "plan_only", "sheet", "period", "diff")}
-    return run.freeze(**chosen, announce=announce).key
+    with noticed(values["domain"]):
+        return run.freeze(**chosen, announce=announce).key
 
 
 def freeze_months(values: dict[str, Any], months: Sequence[str]) -> dict[str, Snapshot | str]:
     """Freeze the inbox once for a ProcessDomain of each month; return its snapshot, or why there is none."""
-    _start()
+    _start(values["domain"])
     chosen = {name: values[name] for name in ("domain", "mode", "plan_only", "sheet", "diff")}
-    return run.freeze_months(months, **chosen, announce=announce)
+    with noticed(values["domain"]):
+        return run.freeze_months(months, **chosen, announce=announce)
 
 
-def _start() -> None:
-    _asked[:] = [luigi.interface.core().log_level]
+def _start(domain: str) -> None:
+    start_log()
     _explain_interrupts()
+    logs.tell_run(run=secrets.token_hex(4), domain=domain)
 
 
-def announce(line: str) -> None:
-    """Print a line at once: Luigi's log may not be set up yet."""
-    print(line, file=sys.stderr, flush=True)
+def start_log() -> None:
+    """
+    Log as WDH_LOG_FORMAT says, from now on.
+
+    Raises:
+        ConfigError: there is no such format, or another setting is wrong.
+    """
+    level = luigi.interface.core().log_level
+    _asked[:] = [level]
+    if config.load_settings().log_format == "json":
+        luigi.configuration.get_config().set("core", "no_configure_logging", "true")
+        logs.use_json(logging.getLevelName(level))
+
+
+def announce(line: str, level: int = logging.INFO) -> None:
+    """Print a line at once: Luigi's log may not be set up yet. A log of JSON lines has it with its level."""
+    if logs.in_use():
+        logger.log(level, line)
+    else:
+        watch.write(f"{line}\n")
+
+
+@contextlib.contextmanager
+def noticed(domain: str) -> Iterator[None]:
+    """Send a notice when what stands in the block stops the whole run."""
+    try:
+        yield
+    except Exception as error:
+        line = explain(error)
+        watch.notify(f"{domain} was not run: {line}", [line])
+        raise
 
 
 _runs: dict[str, run.Run] = {}
@@ -146,6 +195,14 @@ def begin(task: Any, complete: list[bool]) -> None:
         atexit.register(_finish)
     snapshot = run.frozen(task.domain, task.snapshot)
     _runs[task.task_id] = run.Run(snapshot, task.plan_only, task.diff, command(task), complete)
+    if CmdlineParser.get_instance() is not None:  # Luigi's command: nobody else's screen
+        _show_bars(_runs[task.task_id])
+
+
+def _show_bars(one: run.Run) -> None:
+    if not _debugging():
+        InterfaceLogging.setup(luigi.interface.core())  # before Luigi does: what it logs is to stand above the bars
+        watch.show_bars(one.snapshot.domain, one.complete.count(False))
 
 
 def take(task: Any) -> run.Run:
@@ -154,6 +211,7 @@ def take(task: Any) -> run.Run:
     task.complete()
     one = _runs.pop(task.task_id)
     _taken.add(task.task_id)
+    _show_bars(one)
     return one
 
 
@@ -178,12 +236,26 @@ def _finish() -> None:
 
 def tell(one: run.Run, out: TextIO) -> None:
     """Write and print the summary of a run; what hinders it is told in one line."""
+    watch.remove_bars()
     try:
-        one.finish(out)
+        summary = one.finish(None if logs.in_use() else out)
+        tell_end(summary, run.summary_path(summary.domain), one.rerun)
     except WdhError as error:
-        announce(f"error: {error}")
+        announce(f"error: {error}", logging.ERROR)
     except KeyboardInterrupt:  # atexit would show it as an exception that is ignored
         announce("interrupted: the summary is not whole; run the same command again to see it")
+
+
+def tell_end(summary: Summary, path: Path, rerun: str) -> None:
+    """Log what a run came to where there is no summary on the screen, and send a notice of what failed."""
+    totals = summary.totals()
+    if logs.in_use():
+        level = logging.ERROR if totals["failed"] else logging.INFO
+        logger.log(level, "summary: %s", path, extra={"counts": totals})
+    failed = [str(file.error) for file in summary.files if file.status == "failed"]
+    if failed and not _interrupted:
+        subject = f"{summary.domain}: {len(failed)} of {totals['files']} workbooks failed: {failed[0]}"
+        watch.notify(subject, [*failed, "", f"summary: {path}", f"again, when it is mended: {rerun}"])
 
 
 def command(task: Any) -> str:
@@ -203,20 +275,30 @@ def _explain_interrupts() -> None:
     if _parent:
         return
     _parent.append(os.getpid())
-    sys.excepthook = functools.partial(_tell_interrupt, sys.excepthook)
+    sys.excepthook = functools.partial(_explain_interrupt, sys.excepthook)
     sys.unraisablehook = functools.partial(_repeat_interrupt, sys.unraisablehook)
     os.register_at_fork(after_in_child=leave_interrupts_to_parent)
 
 
 _parent: list[int] = []
+_interrupted: list[bool] = []
 _PATIENCE = 5.0  # seconds
 
 
-def _tell_interrupt(
+def tell_interrupt() -> None:
+    """Tell that a person ended the run."""
+    _interrupted.append(True)
+    announce("interrupted: nothing is half done; run the same command again to go on")
+
+
+def _explain_interrupt(
     former: Callable[..., Any], kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
+    watch.remove_bars()
     if issubclass(kind, KeyboardInterrupt) and not _debugging():
-        announce("interrupted: nothing is half done; run the same command again to go on")
+        tell_interrupt()
+    elif logs.in_use():
+        logger.critical("the run broke off", exc_info=(kind, error, trace))
     else:
         former(kind, error, trace)
 

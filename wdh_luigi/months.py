@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -9,7 +10,7 @@ from typing import TextIO
 
 from luigi.task_register import Register
 
-from wdh_luigi import crew, launch, report, run
+from wdh_luigi import crew, launch, report, run, watch
 from wdh_luigi.crew import Crew, Order
 from wdh_luigi.discover import Snapshot
 from wdh_luigi.errors import ConfigError, WdhError, one_line
@@ -96,8 +97,10 @@ def go(order: Order, who: Crew, first: str, last: str, out: TextIO) -> int:
         WdhError: refused before anything ran.
     """
     asked = months(first, last)
-    who.check()
-    with crew.lock_of(order, who):
+    with launch.noticed(order.domain):
+        who.check()
+        one_at_a_time = crew.lock_of(order, who)
+    with one_at_a_time:
         frozen = launch.freeze_months(vars(order), asked)
         account = _Account(out)
         code = crew.told(lambda: max(_month_of(order, who, month, frozen.get(month), account) for month in asked))
@@ -117,7 +120,10 @@ def _month_of(order: Order, who: Crew, month: str, snapshot: Snapshot | str | No
     values = vars(replace(order, period=month)) | {"snapshot": snapshot.key}
     task: ProcessDomain = ProcessDomain(**values)  # type: ignore[no-untyped-call]
     one = launch.take(task)
-    code = crew.work(task, one, who)
+    try:
+        code = crew.work(task, one, who)
+    finally:
+        watch.remove_bars()
     account.add(month, one.files())
     run.forget(snapshot)
     Register.clear_instance_cache()  # Luigi's own, which else holds every month's tasks
@@ -133,5 +139,7 @@ def _end(order: Order, account: _Account, command: str) -> None:
         print(one_line(line), file=account.out, flush=True)
     try:
         run.keep(summary)
+        again = command if order.plan_only else f"{command} --plan-only false"
+        launch.tell_end(summary, run.summary_path(order.domain), again)
     except WdhError as error:
-        launch.announce(f"error: {error}")
+        launch.announce(f"error: {error}", logging.ERROR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +17,8 @@ from wdh_luigi import targets
 from wdh_luigi.errors import one_line
 
 _WIDTH = 132  # where the output is no terminal
-_LISTED = 50  # workbooks in the table, and lines below it; summary.json has them all
+_FEW = 20  # workbooks that are all in the table; of more, only those with which something was done
+_LISTED = 50  # the most that are in it, and the most lines below it; summary.json has them all
 _COUNTS = ("rows_read", "rows_accepted", "rows_rejected", "rows_duplicate", "rows_skipped", "deleted", "inserted")
 
 
@@ -91,11 +93,9 @@ def show(summary: Summary, out: TextIO, *, statements: Sequence[str], command: s
     if not console.is_terminal:
         console = Console(file=out, highlight=False, soft_wrap=True, width=_WIDTH)
     console.print()
-    shown = _shown(summary)
-    console.print(_table(summary, shown))
-    if len(shown) < len(summary.files):
-        console.print(Text(f"  … and {len(summary.files) - len(shown)} workbooks more: see the summary"))
-    telling = [(number, line) for number, one in shown for line in _lines(one)]
+    listed = _listed(summary.files)
+    console.print(_table(summary, listed))
+    telling = [(number, line) for number, one in listed for line in _lines(one)]
     for number, line in telling[:_LISTED]:
         console.print(Text(f"  {number}  {one_line(line)}"))
     if len(telling) > _LISTED:
@@ -108,15 +108,13 @@ def show(summary: Summary, out: TextIO, *, statements: Sequence[str], command: s
         console.print(Text(line))
 
 
-def _shown(summary: Summary) -> list[tuple[int, FileSummary]]:
-    """Return the workbooks to show, numbered: of many those that failed, and as many as fit of those that were done."""
-    numbered = list(enumerate(summary.files, 1))
-    if len(numbered) <= _LISTED:
+def _listed(files: list[FileSummary]) -> list[tuple[int, FileSummary]]:
+    """Return the workbooks to show, each with its number; of many, those that failed first."""
+    numbered = list(enumerate(files, 1))
+    if len(files) <= _FEW:
         return numbered
-    rank = {"failed": 0, "done": 1}
-    return sorted((pair for pair in numbered if pair[1].status in rank), key=lambda pair: rank[pair[1].status])[
-        :_LISTED
-    ]
+    order = {"failed": 0, "done": 1}
+    return sorted((one for one in numbered if one[1].status in order), key=lambda one: order[one[1].status])[:_LISTED]
 
 
 _STYLES = {"failed": "bold red", "loaded": "green", "reverted": "yellow"}
@@ -147,7 +145,13 @@ def show_places(headings: Sequence[str], rows: Iterable[Sequence[str]], out: Tex
 _ANY_WIDTH = 1_000_000
 
 
-def _table(summary: Summary, shown: Sequence[tuple[int, FileSummary]]) -> Table:
+def _others(summary: Summary, listed: list[tuple[int, FileSummary]]) -> str:
+    """Say how many workbooks are not shown; nothing where all are."""
+    left = Counter(one.status for one in summary.files) - Counter(one.status for _, one in listed)
+    return ", ".join(f"{count:,} {status}" for status, count in left.items())
+
+
+def _table(summary: Summary, listed: list[tuple[int, FileSummary]]) -> Table:
     what = "plan only: nothing was written to a database" if summary.plan_only else "executed"
     table = Table(title=f"{summary.domain}: {summary.mode}, {what}", title_justify="left", expand=False)
     table.add_column("")
@@ -155,11 +159,13 @@ def _table(summary: Summary, shown: Sequence[tuple[int, FileSummary]]) -> Table:
     table.add_column("status")
     for name in ("read", "accepted", "rejected", "duplicate", "skipped", "deleted", "inserted", "batches"):
         table.add_column(name, justify="right")
-    for number, one in shown:
+    for number, one in listed:
         style = {"failed": "bold red", "done": "green", "unchanged": "dim"}[one.status]
         counts = [getattr(one, name) for name in (*_COUNTS, "batches")]
         cells = ["–" if count is None else f"{count:,}" for count in counts]
         table.add_row(str(number), Text(one_line(one.path)), Text(one.status, style=style), *cells)
+    if others := _others(summary, listed):
+        table.add_row("…", others)
     if len(summary.files) > 1:
         totals = summary.totals()
         cells = [f"{totals[name]:,}" for name in _COUNTS]

@@ -268,10 +268,12 @@ def complete(snapshot: Snapshot, plan_only: bool) -> list[bool]:
     return [one.file.path in loaded for one in every]
 
 
-def apply(one: Steps) -> dict[str, Any]:
-    """Apply a workbook's plan; return its account with the receipt."""
+def apply(one: Steps, progress: Callable[[float], None] = lambda part: None) -> dict[str, Any]:
+    """Apply a workbook's plan; return its account with the receipt. Progress: see warehouse.apply."""
     planned = one.planned_account()
-    applied = warehouse.again(lambda: warehouse.apply(_connection(), one.plan_path, planned["plan_digest"]))
+    applied = warehouse.again(
+        lambda: warehouse.apply(_connection(), one.plan_path, planned["plan_digest"], progress=progress)
+    )
     account = {
         **planned,
         "loaded": applied.loaded,
@@ -349,8 +351,13 @@ class Run:
         chosen = zip(self.snapshot.chosen, self.complete, now, strict=True)
         return [self._summary(file, before, done) for file, before, done in chosen]
 
-    def finish(self, out: TextIO) -> Summary:
-        """Write summary.json, print the summary, and return it."""
+    @property
+    def rerun(self) -> str:
+        """Return the command that runs the same again."""
+        return self.command if self.plan_only else f"{self.command} --plan-only false"
+
+    def finish(self, out: TextIO | None) -> Summary:
+        """Write summary.json, print the summary unless there is nowhere to, and return it."""
         files = self.files()
         summary = Summary(self.snapshot.domain, self.snapshot.config.mode, self.plan_only, files)
         done = [file for file, one in zip(self.snapshot.chosen, files, strict=True) if one.status == "done"]
@@ -358,7 +365,9 @@ class Run:
         try:
             keep(summary)
         finally:  # also where the disk is full
-            report.show(summary, out, statements=shown, command=self.command, written=summary_path(summary.domain))
+            if out is not None:
+                written = summary_path(summary.domain)
+                report.show(summary, out, statements=shown, command=self.command, written=written)
         return summary
 
     @functools.cached_property

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection, Iterator
+import mmap
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import Decimal
@@ -134,31 +135,43 @@ class Steps:
         """Return what the workbook fills in the warehouse."""
         return plan.Place(self.domain.name, self.config.table, self.file.period, self.file.source)
 
-    def read(self) -> dict[str, Any]:
-        """Read the workbook's sheet; return its profile."""
+    def read(self, progress: Callable[[int, int | None], None] = lambda rows, last_row: None) -> dict[str, Any]:
+        """
+        Read the workbook's sheet; return its profile.
+
+        Args:
+            progress: called twice a second with the rows read so far, and the sheet's last row where it says one.
+        """
         if not self.file.sha256:
             raise WorkbookError(
                 self.file.path, self.file.reason, "give this user the right to read it, or send it again"
             )
         settings, open_book = load_settings(), workbook.opener(self.config.reader)
-        with targets.atomic_write(self.rows_path) as file:
+        last_row = mmap.mmap(-1, _LAST_ROW_BYTES)  # shared with the reading process, which says it
+        with (
+            targets.atomic_write(self.rows_path) as file,
+            contextlib.closing(targets.RowCounter(Path(file.name))) as rows,
+        ):
             profile = guard.run(
                 self._read_into,
                 file,
                 open_book,
+                last_row,
                 shown=self.file.path,
                 memory=settings.read_memory_mb << 20,
                 seconds=settings.read_seconds,
+                watch=lambda: progress(rows.count(), int.from_bytes(last_row[:], "little") or None),
             )
             self._check_unchanged()
         targets.write_json(self.profile_path, profile)
         return profile
 
-    def _read_into(self, file: BinaryIO, open_book: workbook.OpenBook) -> dict[str, Any]:
+    def _read_into(self, file: BinaryIO, open_book: workbook.OpenBook, last_row: mmap.mmap) -> dict[str, Any]:
         """Write the rows as read into a file; return the sheet's profile."""
         table = workbook.open_table(self.path, self.file.path, self.config.sheet, self.domain, open_book)
         out = targets.Output(file, self.rows_path)
         try:
+            last_row[:] = (table.last_row() or 0).to_bytes(_LAST_ROW_BYTES, "little")
             targets.write_rows(out, ([number, [cells.to_json(cell) for cell in row]] for number, row in table.rows()))
             out.flush()
             return _profile_document(table.profile)
@@ -443,6 +456,7 @@ def _accounts(folder: Path) -> Iterator[dict[str, Any]]:
                     yield account
 
 
+_LAST_ROW_BYTES = 8
 _PACKAGE = Path(__file__).parent
 _CODE = {
     "workbook": ("workbook", "cells.py", "spellings.py", "schema.py"),

@@ -160,6 +160,24 @@ def write_rows(file: BinaryIO | Output, rows: Iterable[Any]) -> None:
     writer.close()
 
 
+class RowCounter:
+    """Counts the rows that write_rows has written so far, in this process or another; ``close`` lets go of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._lines = 0
+
+    def count(self) -> int:
+        """Return how many elements the file holds by now; the last one counts when the list has ended."""
+        while chunk := self._file.read(1 << 20):
+            self._lines += chunk.count(b"\n")
+        return max(0, self._lines - 2)  # but for the list's brackets
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
 def read_rows(path: Path) -> Iterator[Any]:
     """
     Yield the elements of a list that write_rows wrote, in bounded memory.

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import luigi
+from luigi.parameter import ParameterVisibility
 from luigi.task_register import Register
 
-from wdh_luigi import launch, run
-from wdh_luigi.discover import Snapshot, describe
+from wdh_luigi import launch, run, watch
+from wdh_luigi.discover import Snapshot
 from wdh_luigi.errors import ConfigError
 from wdh_luigi.steps import Steps
 
 launch.set_luigi_defaults()
+
+_HIDDEN = ParameterVisibility.HIDDEN  # from who looks at the visualiser, where it says nothing
 
 
 class Switch(luigi.BoolParameter):
@@ -41,7 +44,7 @@ class DiscoverFiles(luigi.Task):
     """Write the discovery receipt: every file of the inbox, and which are taken or why not."""
 
     domain = luigi.Parameter()
-    snapshot = luigi.Parameter()
+    snapshot = luigi.Parameter(visibility=_HIDDEN)
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(str(run.receipt_path(self.domain, self.snapshot)))
@@ -56,7 +59,7 @@ class WorkbookTask(luigi.Task):
     domain = luigi.Parameter()
     workbook = luigi.Parameter(description="the workbook's path below the inbox")
     key = luigi.Parameter(description="sha256 of what the step depends on")
-    snapshot = luigi.Parameter(significant=False, description="the inbox in which it was found")
+    snapshot = luigi.Parameter(significant=False, visibility=_HIDDEN, description="the inbox in which it was found")
 
     @property
     def steps(self) -> Steps:
@@ -65,6 +68,7 @@ class WorkbookTask(luigi.Task):
 
     def run(self) -> None:
         """Do the step, unless another worker has done it since Luigi looked."""
+        watch.begin_step(self)  # here, and ended below: a handler of Luigi's events would swallow Ctrl-C
         if not self.complete():
             self.work()
 
@@ -72,20 +76,15 @@ class WorkbookTask(luigi.Task):
         """Do the step."""
         raise NotImplementedError
 
-    def note(self, message: str) -> None:
-        """Tell what the step came to, in the log and in the visualiser."""
-        launch.logger.info("%s %s: %s", self.task_family, describe(self.steps.file), message)
-        show = getattr(self, "set_status_message", None)
-        if show is not None:
-            show(message)
-
     def on_failure(self, exception: BaseException) -> str:
         line = launch.explain(exception)
         run.record_failure(self.steps, self.task_family, line, traceback.format_exc())
-        return line
+        watch.end_step(self, ended=True)
+        return watch.for_visualiser(line)
 
     def on_success(self) -> None:
         run.forget_failure(self.steps, self.task_family)
+        watch.end_step(self, ended=isinstance(self, Load))
 
 
 class ReadExcel(WorkbookTask):
@@ -98,10 +97,17 @@ class ReadExcel(WorkbookTask):
         return _targets(self.steps.rows_path, self.steps.profile_path)
 
     def work(self) -> None:
-        profile = self.steps.read()
-        self.note(
-            f"{profile['rows_read']} rows in sheet {profile['sheet']}, headings in row {profile['headings']['row']}"
+        profile = self.steps.read(self._show)
+        watch.note_step(
+            self,
+            f"{profile['rows_read']} rows in sheet {profile['sheet']}, headings in row {profile['headings']['row']}",
+            rows_read=profile["rows_read"],
+            rows_skipped=profile["rows_skipped"],
         )
+
+    def _show(self, rows: int, last_row: int | None) -> None:
+        counted = f"{rows:,} rows read" + (f" of {last_row:,}" if last_row else "")
+        watch.show_step(self, min(rows / last_row, 0.99) if last_row else None, counted)
 
 
 class ProcessTrustee(WorkbookTask):
@@ -115,10 +121,9 @@ class ProcessTrustee(WorkbookTask):
 
     def work(self) -> None:
         outcome = self.steps.process()
-        self.note(
-            f"{outcome['rows_accepted']} accepted, {outcome['rows_rejected']} rejected, "
-            f"{outcome['rows_duplicate']} duplicate"
-        )
+        counts = {name: outcome[f"rows_{name}"] for name in ("accepted", "rejected", "duplicate")}
+        message = ", ".join(f"{count} {name}" for name, count in counts.items())
+        watch.note_step(self, message, **{f"rows_{name}": count for name, count in counts.items()})
 
 
 class Load(WorkbookTask):
@@ -149,11 +154,17 @@ class Load(WorkbookTask):
         if not (steps.reviewable() if self.plan_only else steps.planned()):
             steps.plan(reviewable=self.plan_only)
         if self.plan_only:
-            self.note(f"plan {steps.plan_path}")
+            watch.note_step(self, f"plan {steps.plan_path}", rows_accepted=steps.outcome()["rows_accepted"])
             return
-        account = run.apply(steps)
-        done = f"{account['deleted']} deleted, {account['inserted']} inserted" if account["loaded"] else "loaded before"
-        self.note(done)
+        account = run.apply(steps, self._show)
+        if account["loaded"]:
+            counts = {name: account[name] for name in ("deleted", "inserted")}
+            watch.note_step(self, f"{counts['deleted']} deleted, {counts['inserted']} inserted", **counts)
+        else:
+            watch.note_step(self, "loaded before", deleted=0, inserted=0)
+
+    def _show(self, part: float) -> None:
+        watch.show_step(self, part, f"{part:.0%} of the plan has run")
 
 
 class _Freezing(Register):
@@ -182,7 +193,7 @@ class ProcessDomain(luigi.Task, metaclass=_Freezing):
     diff = luigi.BoolParameter(
         significant=False, description="ask the database what the plans would change, and keep it beside each"
     )
-    snapshot = luigi.Parameter(default="", description="computed when empty: the inbox, frozen for this run")
+    snapshot = luigi.Parameter(default="", visibility=_HIDDEN, description="the inbox, frozen; computed when empty")
 
     @functools.cached_property
     def loads(self) -> list[Load]:
@@ -202,8 +213,9 @@ class ProcessDomain(luigi.Task, metaclass=_Freezing):
         return DiscoverFiles(domain=self.domain, snapshot=self.snapshot)
 
     def complete(self) -> bool:
-        complete = run.complete(run.frozen(self.domain, self.snapshot), self.plan_only)
-        launch.begin(self, complete)
+        with launch.noticed(self.domain):
+            complete = run.complete(run.frozen(self.domain, self.snapshot), self.plan_only)
+            launch.begin(self, complete)
         return all(complete) and self._receipt.complete()
 
     def run(self) -> None:
@@ -211,7 +223,7 @@ class ProcessDomain(luigi.Task, metaclass=_Freezing):
         launch.end(self)
 
     def on_failure(self, exception: BaseException) -> str:
-        return launch.explain(exception)
+        return watch.for_visualiser(launch.explain(exception))
 
 
 @ProcessDomain.event_handler(luigi.Event.DEPENDENCY_PRESENT)
@@ -223,6 +235,7 @@ def _nothing_to_do(task: ProcessDomain) -> None:
 def _process_died(task: WorkbookTask, message: str) -> None:
     """Record the death of a task's process, which can tell nobody itself."""
     run.record_failure(task.steps, task.task_family, f"{task.workbook}: {message}; run again", "")
+    watch.end_step(task, ended=True)
 
 
 def _targets(*paths: Path) -> list[luigi.LocalTarget]:

@@ -52,6 +52,10 @@ class Book(Protocol):
         """List a worksheet's merged ranges."""
         ...
 
+    def last_row(self, sheet: str) -> int | None:
+        """Return a worksheet's last row as the file says beforehand, right or wrong; None where it says nothing."""
+        ...
+
     def close(self) -> None:
         """Let go of the file."""
         ...

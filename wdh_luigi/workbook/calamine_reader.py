@@ -28,6 +28,7 @@ _KINDS: dict[str, rules.TabKind] = {
     "Vba": "macro",
 }
 _FAR = re.compile(r"[A-Z]{3}")  # a column beyond ZZ
+_LAST_ROW = re.compile(r"\d+$", re.ASCII)
 _PARTS = attrgetter("value", "data_type", "style_id", "formula")
 
 
@@ -56,6 +57,7 @@ class CalamineBook:
         self._path = path
         self._book = CalamineWorkbook.from_path(path)
         self._merges: dict[str, list[Merge]] = {}
+        self._last_rows: dict[str, int | None] = {}
         self.sheets = [
             Sheet(
                 one.name,
@@ -99,6 +101,8 @@ class CalamineBook:
             last = package.last_column(self._path, index) or rules.MOST_COLUMNS
             rules.refuse_place(1, last)
             stream = self._book.stream_sheet_by_index(index, rich=True, max_col=last)  # one more, to see what is beyond
+        last_row = _LAST_ROW.search(stream.dimension or "")
+        self._last_rows[sheet] = int(last_row[0]) if last_row else None
         self._merges[sheet] = rules.in_order(
             Merge(top + 1, left + 1, bottom + 1, right + 1)
             for (top, left), (bottom, right) in stream.merged_cell_ranges or ()
@@ -120,6 +124,10 @@ class CalamineBook:
             if sheet not in self._merges:
                 self._stream(sheet)
             return self._merges[sheet]
+
+    def last_row(self, sheet: str) -> int | None:
+        """Return the last row that the ``<dimension>`` names, of a sheet whose rows were asked for."""
+        return self._last_rows.get(sheet)
 
     def close(self) -> None:
         """Let go of the file."""

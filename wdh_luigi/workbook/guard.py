@@ -35,6 +35,7 @@ SECONDS = 1200.0
 _RESAVE = "open it in Excel and save it again"
 _LENGTH = struct.Struct("<Q")
 _KEPT_STDERR = 1 << 16
+_WATCH = 0.5  # seconds
 _PR_SET_PDEATHSIG = 1
 
 _Result = TypeVar("_Result")
@@ -51,6 +52,7 @@ def run(
     shown: str,
     memory: int = MEMORY,
     seconds: float = SECONDS,
+    watch: Callable[[], None] | None = None,
 ) -> _Result:
     """
     Call a function in a process of its own.
@@ -60,6 +62,7 @@ def run(
         shown: the workbook's name in messages.
         memory: bytes that it may take beyond what this process has.
         seconds: time by the clock that it may take.
+        watch: called in this process twice a second meanwhile, to look at what the function has written so far.
     Returns:
         The function's result, which must be picklable.
     Raises:
@@ -78,7 +81,7 @@ def run(
     os.close(stderr_start)
     status = None
     try:
-        message, stderr = _receive(result_end, stderr_end, time.monotonic() + seconds)
+        message, stderr = _receive(result_end, stderr_end, time.monotonic() + seconds, watch)
     finally:  # also when this process is interrupted
         os.close(result_end)
         os.close(stderr_end)
@@ -90,7 +93,7 @@ def run(
     return result
 
 
-def _receive(result: int, stderr: int, deadline: float) -> tuple[bytes | None, str]:
+def _receive(result: int, stderr: int, deadline: float, watch: Callable[[], None] | None) -> tuple[bytes | None, str]:
     """Collect what the child sends, until its result is whole or it ends; None for the result: out of time."""
     received = {result: bytearray(), stderr: bytearray()}
     reading = select.poll()  # select() knows no file descriptor above 1023
@@ -98,9 +101,12 @@ def _receive(result: int, stderr: int, deadline: float) -> tuple[bytes | None, s
     reading.register(stderr, select.POLLIN)
     ended = False
     while not ended and not _is_whole(received[result]):
-        ready = reading.poll(max(0.0, deadline - time.monotonic()) * 1000)
-        if not ready:
+        left = max(0.0, deadline - time.monotonic())
+        ready = reading.poll((left if watch is None else min(left, _WATCH)) * 1000)
+        if not ready and time.monotonic() >= deadline:
             return None, ""
+        if not ready and watch is not None:
+            watch()
         for pipe, _ in ready:
             chunk = os.read(pipe, 1 << 16)
             received[pipe] += chunk

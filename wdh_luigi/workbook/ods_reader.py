@@ -169,6 +169,10 @@ class OdsBook:
                     column += _repeats(cell, rules.MOST_COLUMNS) if cell.tag in (_CELL, _COVERED) else 0
                 row += int(element.get(f"{_TABLE}number-rows-repeated", 1))
 
+    def last_row(self, sheet: str) -> int | None:
+        """Return nothing: it is known when the rows are read."""
+        return None
+
     def close(self) -> None:
         """Let go of the file."""
         self._archive.close()

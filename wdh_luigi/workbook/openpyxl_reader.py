@@ -157,6 +157,10 @@ class OpenpyxlBook:
             with self._part(sheet) as source:
                 return rules.in_order(_merges(source))
 
+    def last_row(self, sheet: str) -> int | None:
+        """Return nothing: it is known when the rows are read."""
+        return None
+
     def close(self) -> None:
         """Let go of the file."""
         self._reader.archive.close()

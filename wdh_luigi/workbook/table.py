@@ -108,6 +108,10 @@ class Table:
             self._note_extremes(number, cells)
             yield number, cells
 
+    def last_row(self) -> int | None:
+        """Return the sheet's last row as the file says it, right or wrong; None where it says nothing."""
+        return self._book.last_row(self.profile.sheet)
+
     def close(self) -> None:
         """Let go of the workbook."""
         self._book.close()

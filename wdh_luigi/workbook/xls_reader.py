@@ -104,6 +104,10 @@ class XlsBook:
         ranges = self._tab(sheet).merged_cells
         return rules.in_order(Merge(top + 1, left + 1, bottom, right) for top, bottom, left, right in ranges)
 
+    def last_row(self, sheet: str) -> int | None:
+        """Return the number of rows that hold a cell."""
+        return int(self._tab(sheet).nrows)
+
     def close(self) -> None:
         """Let go of the file."""
         self._book.release_resources()

@@ -189,6 +189,10 @@ class XlsbBook:
                 at = start + length
                 yield kind, data[start:at]
 
+    def last_row(self, sheet: str) -> int | None:
+        """Return nothing: it is known when the rows are read."""
+        return None
+
     def close(self) -> None:
         """Let go of the file."""
         self._archive.close()

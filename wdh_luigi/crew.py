@@ -137,6 +137,9 @@ def ended(action: Callable[[], int]) -> int:
     except WdhError as error:
         launch.announce(f"error: {error}", logging.ERROR)
         return int(codes().unhandled_exception)
+    except KeyboardInterrupt:  # before the run begins, or after it has ended
+        launch.tell_interrupt()
+        return INTERRUPTED
 
 
 def codes() -> retcode:

@@ -308,6 +308,20 @@ def test_a_statement_may_have_a_time_limit(job: Job, tmp_path: Path) -> None:
         apply(str(job.database), path)
 
 
+def test_a_time_limit_of_the_role_does_not_cut_the_wait_for_another_load(job: Job, tmp_path: Path) -> None:
+    """How long to wait is lock_timeout's to say; statements of the plan have statement_timeout."""
+    (name,) = job.query("SELECT current_database()")[0]
+    job.execute(f"ALTER DATABASE {name} SET statement_timeout = '200ms'")
+    path = written(tmp_path / "plan.sql", load(), record())
+    with contextlib.closing(warehouse.connect(str(job.database))) as holder, ThreadPoolExecutor() as pool:
+        with warehouse.locked(holder, load().place, 10):
+            waiting = pool.submit(apply, str(job.database), path)
+            while not job.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+                time.sleep(0.01)
+            time.sleep(0.5)
+        assert waiting.result().loaded
+
+
 def test_a_view_is_refused_and_a_partitioned_table_is_loaded(job: Job, tmp_path: Path) -> None:
     """A view hides where the rows would go; partitions are tables like any other."""
     path = written(tmp_path / "plan.sql", load(), record())

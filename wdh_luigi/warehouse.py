@@ -397,7 +397,7 @@ def locked(connection: Connection, place: plan.Place, seconds: int) -> Iterator[
     """
     key = plan.lock_key(place.schema, place.name)
     with _asking(f"table {place.table}", connection), connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = %s", (f"{seconds}s",))
+        cursor.execute("SET lock_timeout = %s; SET statement_timeout = 0", (f"{seconds}s",))
         try:
             cursor.execute(f"SELECT pg_advisory_lock({key})")
         except psycopg2.errors.LockNotAvailable as error:
@@ -405,7 +405,7 @@ def locked(connection: Connection, place: plan.Place, seconds: int) -> Iterator[
             mend = "wait until it has ended and run again, or set lock_timeout higher"
             raise DatabaseError(f"table {place.table}", what, mend) from error
         finally:
-            cursor.execute("RESET lock_timeout")
+            cursor.execute("RESET lock_timeout; RESET statement_timeout")
     try:
         yield
     finally:
@@ -696,7 +696,7 @@ def _asking(where: str, connection: Connection) -> Iterator[None]:
         code = error.pgcode or ""
         if connection.closed or code.startswith(_UNDONE):
             what = f"the connection was lost ({_first_line(error)})" if connection.closed else _message(error)
-            raise LostError(where, what, "run again: what is loaded is not loaded twice") from error
+            raise LostError(where, what, "run again: what is done is not done twice") from error
         raise _refused(where, error) from error
 
 

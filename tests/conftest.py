@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -89,6 +89,19 @@ def postgres_server(scratch: Path) -> str:
 @pytest.fixture
 def database(postgres_server: str) -> Iterator[str]:
     """Yield the libpq URI of a fresh, empty database."""
+    with _fresh(postgres_server) as uri:
+        yield uri
+
+
+@pytest.fixture
+def other_database(postgres_server: str) -> Iterator[str]:
+    """Yield the libpq URI of another one."""
+    with _fresh(postgres_server) as uri:
+        yield uri
+
+
+@contextmanager
+def _fresh(postgres_server: str) -> Iterator[str]:
     name = f"wdh_test_{uuid4().hex}"
     _execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
     parts = {**psycopg2.extensions.parse_dsn(postgres_server), "dbname": name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,18 @@ def test_without_history_a_revert_is_refused(job: Job) -> None:
         revert(job, second)
     with pytest.raises(DatabaseError, match="later loads replaced rows and kept no history"):
         revert(job, first)
+
+
+def test_a_later_load_that_took_out_other_dates_is_seen(job: Job) -> None:
+    """replace: place takes out rows of dates that it does not hold: without a history they leave no trace."""
+    october, december = ({**record(at, "P1"), "report_date": date(2024, at, 1)} for at in (10, 12))
+    put(job, "d1", october)
+    second = put(job, "d2", record(3, "P2"), replace="place")
+    other = {"source": "other", "workbook": "other.xlsx", "period": "2024-12", "keep_history": False}
+    put(job, "d3", october, **other)
+    put(job, "d4", december, replace="place", **other)
+    with pytest.raises(DatabaseError, match="later loads replaced rows and kept no history of them: 4 "):
+        revert(job, second)
 
 
 def test_changes_by_hand_are_not_reverted_over(job: Job) -> None:

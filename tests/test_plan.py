@@ -7,6 +7,8 @@ import hashlib
 import os
 import subprocess
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -306,6 +308,20 @@ def test_a_statement_may_have_a_time_limit(job: Job, tmp_path: Path) -> None:
         apply(str(job.database), path)
 
 
+def test_a_time_limit_of_the_role_does_not_cut_the_wait_for_another_load(job: Job, tmp_path: Path) -> None:
+    """How long to wait is lock_timeout's to say; statements of the plan have statement_timeout."""
+    (name,) = job.query("SELECT current_database()")[0]
+    job.execute(f"ALTER DATABASE {name} SET statement_timeout = '200ms'")
+    path = written(tmp_path / "plan.sql", load(), record())
+    with contextlib.closing(warehouse.connect(str(job.database))) as holder, ThreadPoolExecutor() as pool:
+        with warehouse.locked(holder, load().place, 10):
+            waiting = pool.submit(apply, str(job.database), path)
+            while not job.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+                time.sleep(0.01)
+            time.sleep(0.5)
+        assert waiting.result().loaded
+
+
 def test_a_view_is_refused_and_a_partitioned_table_is_loaded(job: Job, tmp_path: Path) -> None:
     """A view hides where the rows would go; partitions are tables like any other."""
     path = written(tmp_path / "plan.sql", load(), record())
@@ -436,6 +452,62 @@ def test_names_of_63_bytes_are_whole(job: Job, tmp_path: Path, table: str) -> No
     assert apply(str(job.database), path).loaded
     assert job.query(f'SELECT "{table}" FROM "{table}"') == [("x",)]
     assert not apply(str(job.database), path).loaded
+
+
+def test_append_without_a_key_never_doubles(job: Job, tmp_path: Path) -> None:
+    """Nothing but the receipts tells that rows are there: a row deleted by hand must not bring all others again."""
+    keyless = {"mode": "append", "key": []}
+    path = written(tmp_path / "a.sql", load(**keyless), record(), record(3, "P2"))
+    assert apply(str(job.database), path).loaded
+    assert (
+        b"2 rows of its place are in the table already, by load 1 of 2024_11.xlsx"
+        in psql(str(job.database), path).stderr
+    )
+    job.execute("DELETE FROM performance WHERE plan_code = 'P2'")
+    corrected = written(tmp_path / "b.sql", load(**keyless, digest="d2"), record(rate="0.06"), record(3, "P2"))
+    for one in (path, corrected):
+        with pytest.raises(DatabaseError, match="1 rows of its place are in the table already, by load 1"):
+            apply(str(job.database), one)
+    assert job.query("SELECT count(*) FROM performance") == [(1,)]
+    job.execute("DELETE FROM performance")
+    assert apply(str(job.database), corrected).loaded
+    daily = {**keyless, "period": ""}
+    for at in range(2):
+        one = load(**daily, digest=f"d{at}", workbook=f"{at}.xlsx")
+        assert apply(str(job.database), written(tmp_path / "c.sql", one, record(), record(3, "P2"))).loaded
+    job.execute("DELETE FROM performance WHERE load_id = (SELECT max(load_id) FROM wdh_load) AND plan_code = 'P1'")
+    with pytest.raises(DatabaseError, match="1 rows of its place"):
+        apply(str(job.database), tmp_path / "c.sql")
+
+
+def test_a_date_may_be_missing_where_it_is_no_key(job: Job, tmp_path: Path) -> None:
+    """Rows are found by a date that all of them have, or without one: else they are loaded for ever, and stay."""
+    columns = {"plan_code": "varchar(50)", "report_date": "date", "return_rate": "numeric(8,6)", "note": "text"}
+    one = {"columns": columns, "key": ["plan_code"], "replace": "place", "max_delete_ratio": 1.0}
+    rows = [record(), {**record(3, "P2"), "report_date": None}]
+    path = written(tmp_path / "a.sql", load(**one), *rows)
+    apply(str(job.database), path)
+    assert not apply(str(job.database), path).loaded
+    assert apply(str(job.database), written(tmp_path / "b.sql", load(**one, digest="d2"), rows[0])).receipt.deleted == 2
+    assert job.query("SELECT plan_code FROM performance") == [("P1",)]
+
+
+def test_a_plan_that_waited_sees_what_it_waited_for(job: Job, tmp_path: Path) -> None:
+    """Where transactions are repeatable reads by default, psql would look at the table as it was before its wait."""
+    one = {"replace": "place", "max_delete_ratio": 1.0}
+    first = written(tmp_path / "a.sql", load(**one), record())
+    second = written(tmp_path / "b.sql", load(**one, digest="d2"), record(3, "P2"))
+    apply(str(job.database), first)
+    (name,) = job.query("SELECT current_database()")[0]
+    job.execute(f"TRUNCATE performance; ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    with contextlib.closing(warehouse.connect(str(job.database))) as connection:
+        with ThreadPoolExecutor() as pool, warehouse.locked(connection, load().place, 10):
+            waiting = pool.submit(psql, str(job.database), second)
+            while not job.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+                time.sleep(0.01)
+            warehouse.apply(connection, first)
+        assert waiting.result().returncode == 0, waiting.result().stderr
+    assert job.query("SELECT plan_code FROM performance") == [("P2",)]
 
 
 def test_a_plan_of_another_version_is_told_from_a_changed_one(tmp_path: Path) -> None:

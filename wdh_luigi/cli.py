@@ -88,20 +88,12 @@ def read(file: Path, sheet: str | None, head: int | None, as_json: bool, domain:
 def apply(plans: tuple[Path, ...], expect_diff: bool) -> None:
     """Apply reviewed plans, each in one transaction; also on another machine than the one that wrote them."""
 
-    begun = set()
-
-    def one(connection: warehouse.Connection, path: Path) -> None:
-        first = path not in begun  # else the connection was lost, perhaps after the load was done
-        begun.add(path)
-        with warehouse.opened(path) as (_, written), warehouse.locked(connection, written.place, written.lock_timeout):
+    def one(connect: Callable[[], warehouse.Connection], path: Path) -> None:
+        def check(connection: warehouse.Connection) -> None:
             if expect_diff:
                 ground.expect(connection, path)
-            applied = warehouse.apply(connection, path, written.plan_digest, reverted_too=True)
-        receipt = applied.receipt
-        if first and not applied.loaded:
-            what = f"its place's newest load is this one already (load {receipt.load_id})"
-            raise PlanError(str(path), what, "nothing was done")
-        click.echo(f"{path}: {receipt.deleted} deleted, {receipt.inserted} inserted (load {receipt.load_id})")
+
+        click.echo(_applied(path, warehouse.apply_once(connect, path, reverted_too=True, check=check)))
 
     _each_plan(plans, one)
 
@@ -111,8 +103,8 @@ def apply(plans: tuple[Path, ...], expect_diff: bool) -> None:
 def diff(plans: tuple[Path, ...]) -> None:
     """Ask the database what plans would change, and keep the answer beside each; nothing is changed."""
 
-    def one(connection: warehouse.Connection, path: Path) -> None:
-        found = ground.diff(connection, path)
+    def one(connect: Callable[[], warehouse.Connection], path: Path) -> None:
+        found = warehouse.again(lambda: ground.diff(connect(), path))
         ground.keep(path, found)
         _show_ground(path, found)
 
@@ -295,21 +287,21 @@ def _size(size: float) -> str:
     return f"{size:,.1f} GB"
 
 
-def _each_plan(plans: tuple[Path, ...], action: Callable[[warehouse.Connection, Path], None]) -> None:
+def _each_plan(plans: tuple[Path, ...], action: Callable[[Callable[[], warehouse.Connection], Path], None]) -> None:
     """Do something with each plan; one that fails is told, and the others are done."""
     uri = warehouse.uri_of(config.load_settings(), click.echo)
     connection = warehouse.connect(uri)
 
-    def once(path: Path) -> None:
+    def connect() -> warehouse.Connection:
         nonlocal connection
         if connection.closed:
             connection = warehouse.connect(uri)
-        action(connection, path)
+        return connection
 
     failed = 0
     for path in plans:
         try:
-            warehouse.again(functools.partial(once, path))
+            action(connect, path)
         except WdhError as error:
             click.echo(f"error: {error}", err=True)
             failed += 1
@@ -321,6 +313,14 @@ def _show_ground(path: Path, found: ground.Ground) -> None:
     click.echo(f"{path}: {found.counts}")
     for key, column, old, new in found.examples:
         click.echo(one_line(f"    {key} {column}: {old or 'blank'} -> {new or 'blank'}"))
+
+
+def _applied(path: Path, applied: warehouse.Applied) -> str:
+    receipt = applied.receipt
+    if not applied.loaded:
+        mend = "nothing was done"
+        raise PlanError(str(path), f"its place's newest load is this one already (load {receipt.load_id})", mend)
+    return f"{path}: {receipt.deleted} deleted, {receipt.inserted} inserted (load {receipt.load_id})"
 
 
 def _entry(domain: str) -> DomainConfig:

@@ -147,7 +147,9 @@ class _Load:
             f"SELECT l.load_id FROM {self._place.receipts} AS l JOIN {self._place.receipts} AS this"
             f" ON this.load_id = {self._id} AND l.load_id > this.load_id AND l.table_name = this.table_name"
             " WHERE l.deleted > 0 AND NOT l.kept_history AND l.reverted_at IS NULL"
-            " AND coalesce(l.first_date <= this.last_date AND l.last_date >= this.first_date, true)"
+            f" AND EXISTS (SELECT FROM {self._place.receipts} AS a, {self._place.receipts} AS b"
+            f" WHERE {_reaches('l', 'a')} AND {_reaches('this', 'b')}"
+            " AND coalesce(a.first_date <= b.last_date AND a.last_date >= b.first_date, true))"
         )
 
     def _take_out(self) -> int:
@@ -208,3 +210,10 @@ class _Load:
 
     def _refusal(self, what: str, mend: str) -> DatabaseError:
         return DatabaseError(f"load {self._id} of {self._receipt['workbook']}", what, mend)
+
+
+def _reaches(load: str, other: str) -> str:
+    """Return the condition by which a load's rows or those that it took out may have the dates of another receipt."""
+    place = " AND ".join(f"{other}.{name} = {load}.{name}" for name in ("domain", "table_name", "period", "source"))
+    of_place = f"{load}.replace = 'place' AND {other}.load_id < {load}.load_id AND {place}"
+    return f"({other}.load_id = {load}.load_id OR {of_place})"

@@ -164,8 +164,8 @@ class Load:
 
     @property
     def date(self) -> str | None:
-        """Return the date by which a load's rows are found; None where there is none."""
-        return next((name for name, kind in self.columns.items() if kind == "date"), None)
+        """Return the date by which a load's rows are found, one of the key, as no row lacks it; None without."""
+        return next((name for name in self.key if self.columns[name] == "date"), None)
 
 
 def identifier(name: str) -> str:
@@ -287,7 +287,8 @@ def _head(load: Load) -> Iterator[str]:
     yield ON_ERROR_STOP.decode()
     yield f"-- wdh_luigi plan, format {FORMAT}, written by version {load.version}\n"
     yield f"{_HEADER.decode()}{json.dumps(_header(load), default=dict)}\n\n"
-    yield "BEGIN;\n"
+    # Whatever the database's default: a snapshot from before the wait for the lock would not see whom it waited for.
+    yield "BEGIN ISOLATION LEVEL READ COMMITTED;\n"
     yield "SET LOCAL client_encoding = 'UTF8';\n"
     # Not before: psql in a Chinese encoding would take a newline for half of a character, and lose the next line.
     yield f"-- workbook: {one_line(load.workbook)}\n"
@@ -345,8 +346,9 @@ def _after_rows(load: Load) -> Iterator[str]:
         f"SELECT format('%s rows staged, {load.counts['accepted']} expected: the plan is not whole', r.rows)\n"
         f"    FROM pg_temp.wdh_reach AS r WHERE r.rows <> {load.counts['accepted']}",
     )
-    if load.key and load.mode == "append":
-        yield _guard("No key is in the table already (append)", _present_keys(load))
+    if load.mode == "append":
+        present = _present_keys(load) if load.key else _present_rows(load)
+        yield _guard("Nothing of it is in the table already (append)", present)
     elif load.key and load.overlap == "error":
         guard = "No key is held by another place's workbook (overlap: error)"
         yield _guard(guard, _overlapping(load), only_if=_others_in_reach(load))
@@ -634,6 +636,18 @@ def _present_keys(load: Load) -> str:
     )
 
 
+def _present_rows(load: Load) -> str:
+    """Ask, where there are no keys, for rows of the place's former loads; without a period, for the same records."""
+    same = "" if load.period else f" AND l.records_digest = {literal(load.digest)}"
+    return (
+        "SELECT format('%s rows of its place are in the table already, by load %s of %s', count(*), l.load_id,"
+        " l.workbook)\n"
+        f"    FROM {load.place.target} AS t JOIN {load.place.receipts} AS l ON l.load_id = t.load_id\n"
+        f"    WHERE {same_place(load.place)}{same}\n"
+        "    GROUP BY l.load_id, l.workbook ORDER BY l.load_id LIMIT 1"
+    )
+
+
 def _overlapping(load: Load) -> str:
     shown = _shown_key(load, "s")
     return (
@@ -742,8 +756,7 @@ def verify(file: BinaryIO, path: Path) -> Written:
     tail = file.read()
     start = tail.rfind(b"\nINSERT INTO ") + 1
     found = _RECEIPT.match(tail, start)
-    file.seek(0)
-    digest, header = _digest(file, at + start), _header_of(file)
+    digest, header = digest_of(file, at + start), _header_of(file)
     file.seek(0)
     if found is None or tail[start:] != receipt(_unquoted(found[1]), digest).encode() or header is None:
         raise PlanError(str(path), "its bytes are not what was written", "delete it and run again: it is written anew")
@@ -757,8 +770,9 @@ _LONGEST_RECEIPT = 4096
 _RECEIPT = re.compile(rb'INSERT INTO ("(?:[^"]|"")+")\."' + RECEIPTS.encode() + rb'"\n')
 
 
-def _digest(file: BinaryIO, length: int) -> str:
+def digest_of(file: BinaryIO, length: int) -> str:
     """Return the sha256 of a file's first bytes."""
+    file.seek(0)
     sha = hashlib.sha256()
     while length and (part := file.read(min(length, 1 << 20))):
         sha.update(part)

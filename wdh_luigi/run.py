@@ -259,7 +259,8 @@ def complete(snapshot: Snapshot, plan_only: bool) -> list[bool]:
     if plan_only:
         return [one.reviewable() for one in every]
     known = [one for one in every if one.outcome_path.exists()]
-    receipts = warehouse.newest_receipts(_connection(), [one.place for one in known])
+    places = [one.place for one in known]
+    receipts = warehouse.again(lambda: warehouse.newest_receipts(_connection(), places))
     loaded = {
         one.file.path
         for one, present in zip(known, receipts, strict=True)
@@ -271,9 +272,7 @@ def complete(snapshot: Snapshot, plan_only: bool) -> list[bool]:
 def apply(one: Steps, progress: Callable[[float], None] = lambda part: None) -> dict[str, Any]:
     """Apply a workbook's plan; return its account with the receipt. Progress: see warehouse.apply."""
     planned = one.planned_account()
-    applied = warehouse.again(
-        lambda: warehouse.apply(_connection(), one.plan_path, planned["plan_digest"], progress=progress)
-    )
+    applied = warehouse.apply_once(_connection, one.plan_path, planned["plan_digest"], progress=progress)
     account = {
         **planned,
         "loaded": applied.loaded,
@@ -374,7 +373,7 @@ class Run:
     def _reverted(self) -> dict[tuple[str, str], str]:
         """Return what was reverted of the run's places, by their period and source."""
         any_place = steps_of(self.snapshot, self.snapshot.chosen[0].path).place
-        return warehouse.reverted(_connection(), any_place)
+        return warehouse.again(lambda: warehouse.reverted(_connection(), any_place))
 
     def _statements(self, file: Candidate) -> list[str]:
         load = steps_of(self.snapshot, file.path).load()

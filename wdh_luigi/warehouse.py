@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,11 +77,11 @@ def connect(uri: str) -> Connection:
         connection = psycopg2.connect(
             uri, connect_timeout=parts.get("connect_timeout", _CONNECT_SECONDS), application_name="wdh_luigi"
         )
+        connection.set_client_encoding("UTF8")
     except (psycopg2.Error, UnicodeError) as error:
         what = f"cannot connect ({_without(_first_line(error), parts.get('password'))})"
         mend = "start the server, or correct WDH_DATABASE_URI"
         raise LostError(f"database {_name(parts)}", what, mend) from None
-    connection.set_client_encoding("UTF8")
     connection.autocommit = True
     return connection
 
@@ -293,6 +294,8 @@ def apply(
     plan_digest: str | None = None,
     *,
     reverted_too: bool = False,
+    check: Callable[[Connection], None] = lambda connection: None,
+    committing: Callable[[int], None] = lambda load_id: None,
     progress: Callable[[float], None] = lambda part: None,
 ) -> Applied:
     """
@@ -304,6 +307,8 @@ def apply(
     Args:
         plan_digest: the digest that the plan had when it was written, where that is known.
         reverted_too: load again what was loaded and reverted.
+        check: called under the lock where there is something to do; what it raises stops the load.
+        committing: called with the load's id before the commit, of whose answer nobody can be sure.
         progress: called now and then with the part of the plan that has run, from 0 to 1.
     Raises:
         PlanError: the plan's bytes are not what was written.
@@ -318,11 +323,33 @@ def apply(
             again = reverted_too and present is not None and present.reverted is not None
             if present is not None and not again and is_loaded(present, written.digest, written.replace):
                 return Applied(False, present)
-            _run(connection, _Script(file, written, path, progress))
+            check(connection)
+            _run(connection, _Script(file, written, path, progress), committing)
             with _asking("the receipts", connection), connection.cursor() as cursor:
                 loaded = _newest(cursor, written.place)
     assert loaded is not None, "the plan wrote its receipt"
     return Applied(True, _receipt(loaded, rows_stand=True))
+
+
+def apply_once(
+    connect: Callable[[], Connection],
+    path: Path,
+    plan_digest: str | None = None,
+    *,
+    reverted_too: bool = False,
+    check: Callable[[Connection], None] = lambda connection: None,
+    progress: Callable[[float], None] = lambda part: None,
+) -> Applied:
+    """
+    Apply a plan as ``apply`` does, again where the connection was lost; ``loaded`` also where only the answer was.
+
+    Args:
+        connect: returns a connection, a new one where the former is closed.
+    """
+    tried: list[int] = []
+    options: dict[str, Any] = {"reverted_too": reverted_too, "check": check, "progress": progress}
+    applied = again(lambda: apply(connect(), path, plan_digest, committing=tried.append, **options))
+    return Applied(applied.loaded or applied.receipt.load_id in tried, applied.receipt)
 
 
 @contextlib.contextmanager
@@ -334,6 +361,8 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, plan.Written]]:
         PlanError: they are not, or it cannot be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise PlanError(str(path), "is no regular file", "save the plan as one: it is read twice")
         file = path.open("rb")
     except OSError as error:
         raise PlanError(str(path), f"cannot be read ({error.strerror})", "correct its name, or run again") from error
@@ -356,7 +385,7 @@ def again(action: Callable[[], Result]) -> Result:
 
 
 Result = TypeVar("Result")
-_WAITS = (0.5, 2.0, 5.0)  # before each further try
+_WAITS = (0.1, 0.5, 2.0, 5.0, 10.0)  # before each further try: a server that crashed needs its time to recover
 
 
 @contextlib.contextmanager
@@ -369,7 +398,7 @@ def locked(connection: Connection, place: plan.Place, seconds: int) -> Iterator[
     """
     key = plan.lock_key(place.schema, place.name)
     with _asking(f"table {place.table}", connection), connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = %s", (f"{seconds}s",))
+        cursor.execute("SET lock_timeout = %s; SET statement_timeout = 0", (f"{seconds}s",))
         try:
             cursor.execute(f"SELECT pg_advisory_lock({key})")
         except psycopg2.errors.LockNotAvailable as error:
@@ -377,12 +406,13 @@ def locked(connection: Connection, place: plan.Place, seconds: int) -> Iterator[
             mend = "wait until it has ended and run again, or set lock_timeout higher"
             raise DatabaseError(f"table {place.table}", what, mend) from error
         finally:
-            cursor.execute("RESET lock_timeout")
+            cursor.execute("RESET lock_timeout; RESET statement_timeout")
     try:
         yield
     finally:
         if not connection.closed and connection.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE:
-            with connection.cursor() as cursor:
+            # With the connection the lock is gone; what was done under it stays done.
+            with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
                 cursor.execute(f"SELECT pg_advisory_unlock({key})")
 
 
@@ -436,12 +466,12 @@ def roll_back(connection: Connection) -> None:
         cursor.execute("ROLLBACK")
 
 
-def _run(connection: Connection, script: _Script) -> None:
+def _run(connection: Connection, script: _Script, committing: Callable[[int], None]) -> None:
     try:
         with _asking(script.where, connection), connection.cursor() as cursor:
             try:
                 script.run(cursor)
-                script.end(cursor)
+                script.end(cursor, committing)
             except psycopg2.Error as error:
                 roll_back(connection)
                 if connection.closed or (where := script.blamed(cursor, error)) is None:
@@ -493,11 +523,16 @@ class _Script:
                 cursor.execute(statement)
             self._progress(self._at / self._written.receipt_at)
 
-    def end(self, cursor: Any) -> None:
+    def end(self, cursor: Any, committing: Callable[[int], None]) -> None:
         """Write the receipt and commit, unless the bytes that were run are not those that were verified."""
         if self._sha.hexdigest() != self._written.plan_digest:
-            raise PlanError(str(self._path), "changed while it was applied", "delete it and run again")
+            raise self._changed()
+        cursor.execute("SELECT load_id FROM pg_temp.wdh_this")
+        committing(cursor.fetchone()[0])
         cursor.execute(plan.receipt(self._written.place.schema, self._written.plan_digest))
+
+    def _changed(self) -> PlanError:
+        return PlanError(str(self._path), "changed while it was applied", "delete it and run again")
 
     def rows(self, size: int) -> tuple[bytes, bool]:
         """Return some whole lines of a COPY, and whether they were the last."""
@@ -512,13 +547,21 @@ class _Script:
         return b"".join(lines), ended or not lines
 
     def blamed(self, cursor: Any, error: psycopg2.Error) -> str | None:
-        """Say which row and cells a refused statement stumbled over, when its transaction is over."""
+        """
+        Say which row and cells a refused statement stumbled over, when its transaction is over.
+
+        Raises:
+            PlanError: the plan was changed meanwhile.
+        """
+        if plan.digest_of(self._file, self._written.receipt_at) != self._written.plan_digest:
+            raise self._changed()
+        if not (error.pgcode or "").startswith(_OF_A_ROW):
+            return None
         if line := _COPY_LINE.search(error.diag.context or ""):
             row = self._row_of_line(int(line[1]))
             return self._cells(row, [line[2]] if line[2] else [])
         insert = self._statement
-        of_a_row = (error.pgcode or "").startswith(_OF_A_ROW)
-        if not of_a_row or not insert.startswith(b"INSERT INTO " + self._written.place.target.encode()):
+        if not insert.startswith(b"INSERT INTO " + self._written.place.target.encode()):
             return None
         self._start()
         try:
@@ -550,6 +593,8 @@ class _Script:
         end = b";\n"
         while self._at < self._written.receipt_at:
             line = self._file.readline()
+            if not line:
+                raise self._changed()
             self._took(line)
             if not lines and (line.startswith(b"\\") or line == b"\n"):
                 continue
@@ -652,7 +697,7 @@ def _asking(where: str, connection: Connection) -> Iterator[None]:
         code = error.pgcode or ""
         if connection.closed or code.startswith(_UNDONE):
             what = f"the connection was lost ({_first_line(error)})" if connection.closed else _message(error)
-            raise LostError(where, what, "run again: what is loaded is not loaded twice") from error
+            raise LostError(where, what, "run again: what is done is not done twice") from error
         raise _refused(where, error) from error
 
 

@@ -1,13 +1,14 @@
 """
 Load rows over as many present keys: the product's plan against the same rows by hand-written SQL, in one run.
 
-    python scripts/bench_load.py [--rows 1000000] [--rounds 5]
+    python scripts/bench_load.py [--rows 1000000] [--rounds 5] [--others 0]
 
 Every round reloads the same table by each way in turn, with changed figures: by hand (COPY into a temporary table,
 DELETE USING, INSERT SELECT), by the product's apply, and by it with a history. The server is the embedded one, in a
 folder of its own, with its usual settings (fsync on). Printed are medians of the seconds and of the ratios to the
 hand-written way, by the clock and, where /proc tells it, by the processor time of client and server, which a busy
-machine moves less.
+machine moves less. With --others the tables hold so many rows of former months as well, 100,000 a month: what a long
+history costs a load, and the question whether one is complete.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ COLUMNS = {
     "fund_scale": "numeric(18,2)",
 }
 KEY = ["report_date", "plan_code", "company_code"]
+A_MONTH = 100_000  # rows
 OWN = [*COLUMNS, "has_performance_data", "validation_warnings", "workbook_row"]
 
 
@@ -163,18 +165,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--others", type=int, default=0)
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="wdh-bench-", dir="/tmp"))
     folder.chmod(0o711)
     try:
         uri = embedded.start(folder / "server").uri
-        run(uri, folder, asked.rows, asked.rounds)
+        run(uri, folder, asked.rows, asked.rounds, asked.others)
     finally:
         embedded.stop(folder / "server")
         shutil.rmtree(folder)
 
 
-def run(uri: str, folder: Path, rows: int, rounds: int) -> None:
+def fill(uri: str, tables: list[str], rows: int) -> None:
+    """Put rows of former months into the tables, as loads of other places."""
+    with closing(warehouse.connect(uri)) as connection, connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(
+                f"INSERT INTO {table} (report_date, plan_code, company_code, return_rate, net_asset_value, fund_scale,"
+                " has_performance_data, validation_warnings, workbook_row, data_source, processed_at, load_id)"
+                f" SELECT date '2024-10-01' - make_interval(months => n / {A_MONTH}), 'PLAN' || n % {A_MONTH},"
+                " 'C' || n % 97, 0.01, 1, n, true, '[]', n, 'former.xlsx', now(), 1000000 + n / 100000"
+                f" FROM generate_series(0, {rows - 1}) AS n"
+            )
+
+
+def ask(uri: str) -> float:
+    """Return the seconds that the question takes whether the newest load is complete."""
+    place = plan.Place("bench", "by_plan", "2024-11", "")
+    with closing(warehouse.connect(uri)) as connection:
+        started = time.perf_counter()
+        receipt = warehouse.newest_receipt(connection, place)
+        assert receipt is not None
+        assert receipt.rows_stand
+        return time.perf_counter() - started
+
+
+def run(uri: str, folder: Path, rows: int, rounds: int, others: int) -> None:
     """Load round after round; the first, into empty tables, is not counted."""
     plain, kept, typed = folder / "plain.sql", folder / "kept.sql", folder / "rows.copy"
     tables = ["by_hand", "by_plan", "with_history"]
@@ -189,6 +216,7 @@ def run(uri: str, folder: Path, rows: int, rounds: int) -> None:
                 by_plan(connection, kept)
                 cursor.execute("CREATE TABLE by_hand (LIKE by_plan INCLUDING ALL)")
                 by_hand(connection, typed)
+            fill(uri, tables, others)
             settle(uri, tables)
             continue
         ways = [("by_hand", by_hand, typed), ("by_plan", by_plan, plain), ("with_history", by_plan, kept)]
@@ -199,13 +227,15 @@ def run(uri: str, folder: Path, rows: int, rounds: int) -> None:
         check_equal(uri, tables)
         shown = ", ".join(f"{table} {times[-1][0]:.1f} s" for table, times in seconds.items())
         print(f"round {round_}: {shown}", flush=True)
-    print(f"\n{rows:,} rows over {rows:,} present keys, medians of {rounds} rounds")
+    beside = f" among {others:,} of former months" if others else ""
+    print(f"\n{rows:,} rows over {rows:,} present keys{beside}, medians of {rounds} rounds")
     for table, times in seconds.items():
         for at, of in enumerate(("clock", "processors")):
             median = statistics.median(one[at] for one in times)
             pairs = zip(times, seconds["by_hand"], strict=True)
             ratio = statistics.median(one[at] / hand[at] for one, hand in pairs if hand[at])
-            print(f"{table:14} {of:12} {median:6.1f} s   {ratio:.2f} x by hand")
+            print(f"{table:14} {of:12} {median:6.2f} s   {ratio:.2f} x by hand")
+    print(f"to ask whether it is complete: {statistics.median(ask(uri) for _ in range(5)):.3f} s")
 
 
 if __name__ == "__main__":

@@ -489,3 +489,9 @@ def test_every_key_that_the_design_names_is_known() -> None:
     assert sorted(named.split()) == sorted(DomainConfig.model_fields)
     shared = "file_extensions exclude_directories ignore_patterns max_depth follow_symlinks"
     assert sorted(shared.split()) == sorted(Discovery.model_fields)
+
+
+def test_a_table_of_public_has_one_name(tmp_path: Path) -> None:
+    """Receipts know their table by its name: public.performance and performance are one."""
+    text = EVERY_KEY.replace("table: dw.业绩", "table: public.performance")
+    assert sources(tmp_path, text).domains["trustee_performance"].table == "performance"

@@ -557,3 +557,19 @@ def test_a_lost_connection_is_made_again(job: Job, tmp_path: Path) -> None:
     )
     assert job.query("SELECT count(*) FROM wdh_load") == [(2,)]
     assert path.read_bytes() == lines
+
+
+def test_a_trigger_that_drops_rows_fails_the_load(job: Job, tmp_path: Path) -> None:
+    """A row that the table quietly refuses would be lost in silence."""
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record(code="P0")))
+    job.execute(
+        "CREATE FUNCTION drop_p2() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF NEW.plan_code = ''P2'' THEN RETURN NULL; END IF; RETURN NEW; END';"
+        "CREATE TRIGGER drop_p2 BEFORE INSERT ON performance FOR EACH ROW EXECUTE FUNCTION drop_p2()"
+    )
+    path = written(tmp_path / "b.sql", load(digest="d2"), record(), record(3, "P2"))
+    message = "1 of the 2 rows are in the table: its triggers or rules took the others out"
+    with pytest.raises(DatabaseError, match=message):
+        apply(str(job.database), path)
+    assert message.encode() in psql(str(job.database), path).stderr
+    assert [row[1] for row in job.query(ROWS.format("performance"))] == ["P0"]

@@ -110,7 +110,7 @@ def _table_name(name: str) -> str:
         raise ValueError("has more than one dot: write table or schema.table")
     for part in parts:
         _plain_identifier(part)
-    return name
+    return name.removeprefix("public.")  # one spelling: receipts know their table by it
 
 
 def _extension(text: str) -> str:

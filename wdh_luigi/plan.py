@@ -368,6 +368,7 @@ def _after_rows(load: Load) -> Iterator[str]:
         yield "    FROM (SELECT load_id, sum(rows) AS rows FROM pg_temp.wdh_gone GROUP BY load_id) AS g\n"
         yield "    WHERE g.load_id = l.load_id;\n\n"
     yield f"-- The rows.\n{insert_statement(load)};\n\n"
+    yield _guard("No trigger took a row out of them", _missing_rows(load))
     yield "-- The receipt, in the same transaction.\n"
     yield _receipt_values(load)
 
@@ -667,6 +668,19 @@ def _others_in_reach(load: Load) -> str:
     return (
         f"EXISTS (SELECT FROM {load.place.receipts} AS l, pg_temp.wdh_reach AS r WHERE NOT ({same_place(load.place)})\n"
         "    AND coalesce(l.first_date <= r.last_date AND l.last_date >= r.first_date, true))"
+    )
+
+
+def _missing_rows(load: Load) -> str:
+    """Ask whether the table holds less of this load than was inserted."""
+    date = f"t.{identifier(load.date)}" if load.date else ""
+    reach = f" AND {date} >= r.first_date AND {date} <= r.last_date" if date else ""
+    return (
+        "SELECT format('%s of the %s rows are in the table: its triggers or rules took the others out',\n"
+        "        count(t.load_id), r.rows)\n"
+        f"    FROM pg_temp.wdh_reach AS r JOIN pg_temp.wdh_this AS i ON true\n"
+        f"    LEFT JOIN {load.place.target} AS t ON t.load_id = i.load_id{reach}\n"
+        "    GROUP BY r.rows HAVING count(t.load_id) <> r.rows"
     )
 
 

@@ -194,6 +194,8 @@ def test_without_a_luigid_nothing_is_begun(job: Job) -> None:
         done = job.wdh(*LOAD, "--scheduler-url", url)
         assert done.returncode == 40
         assert f"no luigid answers at {url}" in errors(done)[0]
+    done = job.wdh(*LOAD, "--scheduler-url", "http://me:s3cret@127.0.0.1:1")
+    assert "s3cret" not in done.stdout + done.stderr
     assert not job.work.exists()
 
 

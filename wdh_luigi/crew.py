@@ -7,6 +7,7 @@ It ends when every workbook is complete or has failed, and its exit code says wh
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -59,6 +60,11 @@ class Crew:
     luigid: str | None = None
     join: bool = False
 
+    @property
+    def shown(self) -> str:
+        """Return luigid's URL without the password that it may hold."""
+        return re.sub(r"//[^/@]*@", "//", self.luigid or "")
+
     def check(self) -> None:
         """
         Refuse what cannot work, before anything runs.
@@ -74,7 +80,7 @@ class Crew:
                 _scheduler(self).is_paused()
             except (RPCError, ValueError, KeyError) as error:  # the last two: something answers that is no luigid
                 mend = "start luigid, or leave --scheduler-url out to run without"
-                raise ConfigError("--scheduler-url", f"no luigid answers at {self.luigid}", mend) from error
+                raise ConfigError("--scheduler-url", f"no luigid answers at {self.shown}", mend) from error
             _set(_LUIGID_AWAY)
 
 
@@ -102,7 +108,7 @@ def command(order: Order, crew: Crew, start: Sequence[str]) -> str:
         value = getattr(order, name)
         words += [f"--{name}", value] if value is not None else []
     words += ["--workers", str(crew.workers)] if crew.workers != 1 else []
-    words += ["--scheduler-url", crew.luigid] if crew.luigid else []
+    words += ["--scheduler-url", crew.shown] if crew.luigid else []
     words += ["--join"] if crew.join else []
     return shlex.join(words)
 

@@ -20,9 +20,9 @@ from openpyxl.styles import Font, PatternFill
 from openpyxl.utils.cell import column_index_from_string, coordinate_from_string, get_column_letter
 
 from wdh_luigi.cells import Cell, ErrorCell, NumberCell
+from wdh_luigi.schema import ORIGINAL_ROW
 
-CORRECTION = "更正"
-REASON, ORIGINAL_ROW = "原因", "原行号"
+REASON = "原因"
 _REASON_WIDTH = 60  # characters
 _COMMENTED_ROWS = 1000  # a comment is a drawing, some kB each; further rows have their reasons in the column alone
 _BAD = PatternFill("solid", start_color="FFFFC7CE")

@@ -76,7 +76,8 @@ def _replace_month(uri: str, table: str, lines: Iterable[str]) -> None:
     with psycopg2.connect(uri) as connection, connection.cursor() as cursor:
         cursor.execute(_definition(table))
         cursor.execute(f"DELETE FROM {table} WHERE report_date = '2024-11-01'")
-        cursor.copy_expert(f"COPY {table} FROM stdin", _File(lines))
+        file: Any = _File(lines)
+        cursor.copy_expert(f"COPY {table} FROM stdin", file)
 
 
 def _definition(table: str) -> str:
@@ -89,7 +90,6 @@ class _File:
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
-        self._parts: list[str] = []
 
     def read(self, size: int = 8192) -> bytes:
         """Return about so many bytes: COPY takes what it is given."""
@@ -180,7 +180,7 @@ def dlt_default(path: Path, uri: str) -> None:
 def _openpyxl_rows(path: Path) -> Iterator[list[Any]]:
     import openpyxl
 
-    sheet = openpyxl.load_workbook(path, read_only=True).active
+    sheet: Any = openpyxl.load_workbook(path, read_only=True).active
     for row in islice(sheet.iter_rows(values_only=True), 1, None):
         yield ["" if cell is None else cell for cell in row]
 

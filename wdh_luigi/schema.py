@@ -124,7 +124,7 @@ class Code(FieldKind):
 
 @dataclass(frozen=True)
 class Usual:
-    """What a figure usually is, from ``least`` to ``most``; beyond it is allowed, with a warning ending in ``else_``."""
+    """What a figure usually is: beyond ``least`` and ``most`` it is allowed, with a warning that ends in ``else_``."""
 
     least: Decimal
     most: Decimal

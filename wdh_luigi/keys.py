@@ -50,7 +50,7 @@ class Keys:
             self._grow()
         slots, hashes, checks, mask = self._slots, self._hashes, self._checks, len(self._slots) - 1
         first = []
-        for key, says, row, hashed in zip(keys, said, rows, map(hash, keys), strict=True):
+        for key, says, row, hashed in zip(keys, said, rows, map(_hash, keys), strict=True):
             slot = hashed & mask
             while index := slots[slot]:
                 if hashes[index - 1] == hashed and checks[index - 1] == _check(key):
@@ -84,6 +84,9 @@ class Keys:
         """Yield the keys that were met more than once, in the order in which they were met."""
         for _, found in sorted(self._repeated.items()):
             yield found
+
+
+_hash = hash
 
 
 def _check(key: str) -> int:

@@ -141,8 +141,7 @@ class _Field:
         self._reading = reading
         self._doubts = kind.doubts
         self._read = _READ[kind.column.kind]
-        figure = isinstance(kind, Figure) and kind.takes_as_is(name, reading)
-        self._sure = _Sure(kind) if figure else None  # type: ignore[arg-type]
+        self._sure = _Sure(kind if isinstance(kind, Figure) and kind.takes_as_is(name, reading) else None)
         self._known: dict[Any, _Said] = {}
         self._all_well = True  # of no cell so far was anything said but its value
 
@@ -153,7 +152,10 @@ class _Field:
 
     def of_cells(self, cells: Sequence[Any]) -> Column:
         """Return what is said of each of a column's cells."""
-        keys = [cell if type(cell) in _DISTINCT else _distinct(cell) for cell in cells]
+        keys = [
+            cell if type(cell) in _DISTINCT else tuple(cell.items()) if type(cell) is dict else _distinct(cell)
+            for cell in cells
+        ]
         return self._said(keys, lambda at: from_json(cells[at]))
 
     def of_periods(self, *parts: Sequence[Any]) -> Column:
@@ -164,12 +166,16 @@ class _Field:
         return self._said(keys, lambda at: PeriodCells(*(part[at] for part in parts)))
 
     def _said(self, keys: Sequence[Any], cell: Callable[[int], Any]) -> Column:
-        known, sure = self._known, self._sure
+        known, low, high, form = self._known, self._sure.low, self._sure.high, self._sure.form
         found: list[Any] = list(map(known.get, keys))
         for at, said in enumerate(found):
-            if said is None:
-                key = keys[at]
-                found[at] = known.get(key) or (sure and sure.say(key)) or self._learn(key, cell(at))
+            if said is not None:
+                continue
+            key = keys[at]
+            if type(key) is float and low < key < high and float(text := form % key) == key:
+                found[at] = (text, f'"{text}"', (), ())
+            else:
+                found[at] = known.get(key) or self._sure.rounded(key) or self._learn(key, cell(at))
         if len(known) >= _REMEMBERED:
             known.clear()
         as_copy, as_json, problems, doubts = zip(*found, strict=True)
@@ -201,27 +207,32 @@ class _Sure:
     Numbers of which no more need be asked: bare, between ends where no bound is near, and only to be rounded.
 
     Figures are seldom twice the same, and are most of what validation costs.
+
+    Attributes:
+        low, high: of a number between them with so few decimals that ``form`` keeps it, ``form`` makes the exact text:
+            no two decimals of up to 15 digits are the same float. Zero, of which there are two, is not between them.
+        form: with the column's decimals.
     """
 
-    def __init__(self, kind: Figure) -> None:
-        self._low, self._high = kind.sure()
-        self._lowest, self._highest = float(self._low), float(self._high)
-        self._unit = Decimal(1).scaleb(-kind.places)
-        self._exact = 10.0 ** (_EXACT_DIGITS - kind.places)
-        self._form = f"%.{kind.places}f"
+    def __init__(self, kind: Figure | None) -> None:
+        self.low, self.high, self.form = 0.0, 0.0, ""
+        self._ends = (Decimal(0), Decimal(0))
+        if kind is not None:
+            self._ends = kind.sure()
+            exact = 10.0 ** (_EXACT_DIGITS - kind.places)
+            self.low, self.high = max(float(self._ends[0]), 0.0), min(float(self._ends[1]), exact)
+            self.form = f"%.{kind.places}f"
+            self._unit = Decimal(1).scaleb(-kind.places)
 
-    def say(self, cell: Any) -> _Said | None:
-        """Return what the model would say of a cell, where that is sure."""
-        if type(cell) is not float or not self._lowest < cell < self._highest:
+    def rounded(self, cell: Any) -> _Said | None:
+        """Return what the model would say of a cell that is a number to be rounded, or a negative one."""
+        low, high = self._ends
+        if type(cell) is not float or not float(low) < cell < float(high):
             return None
-        text = self._form % cell
-        # Of two numbers of so few digits no two are the same float: this is the shortest text, with zeros behind it.
-        if float(text) != cell or not -self._exact < cell < self._exact:
-            value = Decimal(repr(cell)).quantize(self._unit, ROUND_HALF_UP)
-            if not value or not self._low < value < self._high:
-                return None
-            text = str(value)
-        return _Said(text, f'"{text}"') if cell else None
+        value = Decimal(repr(cell)).quantize(self._unit, ROUND_HALF_UP)
+        if not value or not low < value < high:
+            return None
+        return _Said(str(value), f'"{value}"')
 
 
 _EXACT_DIGITS = 15
@@ -230,8 +241,6 @@ _DISTINCT = frozenset({float, str})
 
 def _distinct(cell: Any) -> Any:
     """Return what tells a cell from every other: True, 1 and 1.0 are equal to Python, and not to us."""
-    if type(cell) is dict:
-        return tuple(cell.items())
     if isinstance(cell, NumberCell):
         return type(cell.value), cell.value, cell.format
     return type(cell), cell

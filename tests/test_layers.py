@@ -22,12 +22,13 @@ LAYERS = [
     {"watch"},
     {"run", "trace"},
     {"steps", "preview", "ground", "history", "accounts"},
+    {"sorting"},
     {"validate", "warehouse"},
     {"discover", "workbook", "plan", "report", "rejects", "progress", "logs"},
     {"domains"},
     {"schema"},
     {"spellings"},
-    {"cells", "config", "targets", "embedded", "lock"},
+    {"cells", "config", "targets", "embedded", "lock", "keys"},
     {"errors"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,11 @@ from typing import Any
 import openpyxl
 import pytest
 from job import HEADINGS, NAME, Job, workbook
+from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
+
+from wdh_luigi import rejects
+from wdh_luigi.cells import NEVER_COMPUTED, Cell, ErrorCell, NumberCell
 
 GOOD = [2024, 11, "P1", "600001", 0.055, 1.05, 100]
 
@@ -169,3 +173,28 @@ def test_many_rejects_have_their_reasons_in_the_column(job: Job) -> None:
     assert [row[-2:] for row in found] == [["收益率 not a number or percentage", at + 2] for at in range(1200)]
     assert sum(cell.comment is not None for cell in sheet["E"]) == 1000
     assert sum(bool(cell.fill.fill_type) for cell in sheet["E"]) == 1200
+
+
+def test_rows_beyond_the_commented_ones_are_written_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written another way, as there may be half a million: in every kind of cell but for the comments."""
+    cells: list[Cell] = [None, True, 1, -0.5, 1e22, "=1", ' a<b&"c"\r\n二 ', "\x00\ud800", date(2024, 11, 5)]
+    cells += [datetime(2024, 11, 5, 6, 7), time(8, 9), timedelta(hours=30), ErrorCell("#N/A")]
+    cells += [ErrorCell(NEVER_COMPUTED), ErrorCell("merged over A1:A2", "-5"), NumberCell(0.5, "0.00%")]
+    rows = [(number, cells) for number in range(3, 7)]
+    bad = [{"cell": f"{get_column_letter(at + 1)}9", "heading": "H", "reason": f"r{at}"} for at in range(len(cells))]
+    found = {3: bad[3:6], 4: bad, 5: bad[:1], 6: [{"cell": "", "heading": "", "reason": "whole row"}]}
+    written = []
+    for commented in (1000, 0):
+        monkeypatch.setattr(rejects, "_COMMENTED_ROWS", commented)
+        path = tmp_path / f"{commented}.xlsx"
+        with path.open("wb") as file:
+            rejects.write(file, "S", [["T"]], ["H"] * len(cells), rows, found, {3})
+        sheet = openpyxl.load_workbook(path)["S"]
+        shown = [
+            (one.coordinate, one.value, one.data_type, one.number_format, one.fill.fill_type, one.quotePrefix)
+            for row in sheet.iter_rows()
+            for one in row
+        ]
+        written.append(shown)
+    assert written[0] == written[1]
+    assert len(written[0]) == (2 + len(rows)) * (len(cells) + 2)

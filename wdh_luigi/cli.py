@@ -74,11 +74,11 @@ def read(file: Path, sheet: str | None, head: int | None, as_json: bool, domain:
     )
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:  # the reading process's own standard output is caught
         if domain is None:
-            run(preview.show, file, workbook.opener("auto"), sheet, head, as_json, out)
+            run(preview.show, file, workbook.opener("auto", file.name), sheet, head, as_json, out)
         else:
             entry = _entry(domain)
             month = discover.month_of(file.name, entry.pattern)
-            reader = workbook.opener(entry.reader)
+            reader = workbook.opener(entry.reader, file.name)
             run(preview.show_domain, file, reader, sheet, domains.get(domain), entry, month, out)
 
 

@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wdh_luigi import accounts, config, lock, plan, rejects, run, targets, warehouse
+from wdh_luigi import accounts, config, lock, plan, run, targets, warehouse
 from wdh_luigi.accounts import Account
 from wdh_luigi.errors import DiscoveryError, WdhError, WorkDirError
+from wdh_luigi.schema import CORRECTION
 from wdh_luigi.steps import Steps
 
 DAY = 86_400.0  # seconds
@@ -32,8 +33,8 @@ _SHORT = 12  # digits of a key in the names of plans and of folders of rejects
 KINDS = {
     "load": re.compile(rf"{_KEY}(\.loaded)?\.json"),
     "plans": re.compile(r"(?:\d{4}-\d{2}|undated)-(?P<key>[0-9a-f]{12})(\.sql|\.diff\.json)"),
-    "rejects": re.compile(rf"{rejects.CORRECTION}_.*\.xlsx", re.DOTALL),
-    "process": re.compile(rf"{_KEY}(\.accepted|\.rejects)?\.json"),
+    "rejects": re.compile(rf"{CORRECTION}_.*\.xlsx", re.DOTALL),
+    "process": re.compile(rf"{_KEY}((\.accepted|\.rejects|\.ahead)?\.json|\.accepted\.copy)"),
     "read": re.compile(rf"{_KEY}(\.rows)?\.json"),
     "failed": re.compile(rf"{_KEY}\.json"),
     "discover": re.compile(rf"{_KEY}\.json"),

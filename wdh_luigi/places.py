@@ -230,7 +230,7 @@ class _Look:
     @functools.cached_property
     def _outcome(self) -> dict[str, Any] | None:
         one = self._one
-        paths = (one.accepted_path, one.rejects_path, one.outcome_path)
+        paths = (one.accepted_path, one.copied_path, one.rejects_path, one.outcome_path)
         names = ("digest", *(f"rows_{name}" for name in _COUNTS))
         return _document(one.outcome_path, *names) if all(path.exists() for path in paths) else None
 

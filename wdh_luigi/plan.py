@@ -26,6 +26,7 @@ BATCH_ROWS = 10_000
 DEFAULT_SCHEMA = "public"
 RECEIPTS = "wdh_load"
 HISTORY_SUFFIX = "_history"
+NULL = r"\N"
 END_OF_COPY = b"\\.\n"
 ON_ERROR_STOP = b"\\set ON_ERROR_STOP on\n"
 CHANGES_BEGIN = b"-- From here on the table changes.\n"
@@ -226,15 +227,25 @@ def write(file: BinaryIO, load: Load, records: Iterable[Mapping[str, Any]]) -> t
     Returns:
         The digest of the bytes before the receipt, and the number of batches in which the rows are staged.
     """
+    return write_copied(file, load, (_copy_line(load, record) for record in records))
+
+
+def write_copied(file: BinaryIO, load: Load, lines: Iterable[bytes]) -> tuple[str, int]:
+    """
+    Write a plan.
+
+    Args:
+        lines: the accepted records in the order of their rows, as COPY takes them.
+    Returns:
+        As write does.
+    """
     out = _Digesting(file)
     for part in (*_head(load), *_before_rows(load)):
         out.write(part.encode())
     batches = 0
-    for batch in _batches(records):
-        out.write(_copy_statement(load).encode())
-        for record in batch:
-            out.write(_copy_line(load, record))
-        out.write(END_OF_COPY)
+    iterator = iter(lines)
+    while rows := b"".join(islice(iterator, BATCH_ROWS)):
+        out.write(_copy_statement(load).encode() + rows + END_OF_COPY)
         batches += 1
     for part in _after_rows(load):
         out.write(part.encode())
@@ -253,12 +264,6 @@ class _Digesting:
         self.digest.update(part)
 
 
-def _batches(records: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    iterator = iter(records)
-    while batch := list(islice(iterator, BATCH_ROWS)):
-        yield batch
-
-
 def _copy_statement(load: Load) -> str:
     names = [*load.columns, *_STAGED_OWN]
     return f"\nCOPY pg_temp.wdh_staged ({', '.join(map(identifier, names))}) FROM stdin;\n"
@@ -266,11 +271,9 @@ def _copy_statement(load: Load) -> str:
 
 def _copy_line(load: Load, record: Mapping[str, Any]) -> bytes:
     values = [record[name] for name in load.columns]
-    warnings = record["validation_warnings"]
-    values.append("t" if record["has_performance_data"] else "f")
-    values.append(json.dumps(warnings, ensure_ascii=False) if warnings else "[]")
-    values.append(record["row"])
-    return ("\t".join(map(_copy_value, values)) + "\n").encode()
+    values.append(record["has_performance_data"])
+    line = [*map(copy_value, values), copy_warnings(record["validation_warnings"]), str(record["row"])]
+    return ("\t".join(line) + "\n").encode()
 
 
 _COPY_ESCAPES = str.maketrans(
@@ -278,8 +281,16 @@ _COPY_ESCAPES = str.maketrans(
 )
 
 
-def _copy_value(value: Any) -> str:
-    return r"\N" if value is None else str(value).translate(_COPY_ESCAPES)
+def copy_value(value: Any) -> str:
+    """Return a value as COPY takes it."""
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return NULL if value is None else str(value).translate(_COPY_ESCAPES)
+
+
+def copy_warnings(warnings: Sequence[str]) -> str:
+    """Return a record's warnings as COPY takes them."""
+    return copy_value(json.dumps(warnings, ensure_ascii=False)) if warnings else "[]"
 
 
 def _head(load: Load) -> Iterator[str]:

@@ -11,23 +11,31 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
+from shutil import copyfileobj
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
+from xml.sax.saxutils import escape
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.comments import Comment
 from openpyxl.styles import Font, PatternFill
 from openpyxl.utils.cell import column_index_from_string, coordinate_from_string, get_column_letter
+from openpyxl.utils.datetime import to_excel
 
 from wdh_luigi.cells import Cell, ErrorCell, NumberCell
+from wdh_luigi.schema import ORIGINAL_ROW
 
-CORRECTION = "更正"
-REASON, ORIGINAL_ROW = "原因", "原行号"
+REASON = "原因"
 _REASON_WIDTH = 60  # characters
 _COMMENTED_ROWS = 1000  # a comment is a drawing, some kB each; further rows have their reasons in the column alone
 _BAD = PatternFill("solid", start_color="FFFFC7CE")
 _HEADING = Font(bold=True)
 _AUTHOR = "wdh_luigi"
+_FORMULA_SIGNS = ("=", "+", "-", "@")
+_SHEET = "xl/worksheets/sheet1.xml"
 _LONGEST_TITLE = 31  # characters of a sheet's name that Excel takes
 _NO_TITLE = str.maketrans(dict.fromkeys(r"\/*?:[]", "_"))
 _ILLEGAL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")
@@ -71,13 +79,38 @@ def write(
     for title in titles:
         tab.append([_cell(tab, cell) for cell in title])
     tab.append([_heading(tab, cell) for cell in (*headings, REASON, ORIGINAL_ROW)])
-    written = 0
-    for number, cells in rows:
-        if number in rejects:
-            written += 1
-            shown = [_as_ratio(cell) if at in ratios else cell for at, cell in enumerate(cells[:width])]
-            tab.append(_rejected(tab, number, shown, width, rejects[number], commented=written <= _COMMENTED_ROWS))
-    book.save(file)
+    rejected = (
+        (number, [_as_ratio(cell) if at in ratios else cell for at, cell in enumerate(cells[:width])])
+        for number, cells in rows
+        if number in rejects
+    )
+    above = len(titles) + 1
+    for number, cells in islice(rejected, _COMMENTED_ROWS):
+        above += 1
+        tab.append(_rejected(tab, number, cells, width, rejects[number]))
+    with TemporaryFile() as lines:
+        plain = _PlainRows(tab, lines)
+        for row, (number, cells) in enumerate(rejected, above + 1):
+            plain.write(row, [*cells, *[None] * (width - len(cells))], number, rejects[number])
+        _save(book, file, lines)
+
+
+def _save(book: Any, file: BinaryIO, lines: BinaryIO) -> None:
+    """Save a workbook of one sheet, with more rows behind its own, as XML."""
+    lines.seek(0)
+    with TemporaryFile() as saved:
+        book.save(saved)
+        with ZipFile(saved) as made, ZipFile(file, "w", ZIP_DEFLATED) as archive:
+            for part in made.infolist():
+                content = made.read(part)
+                with archive.open(part.filename, "w", force_zip64=True) as out:
+                    if part.filename != _SHEET:
+                        out.write(content)
+                        continue
+                    before, end, after = content.rpartition(b"</sheetData>")
+                    out.write(before)
+                    copyfileobj(lines, out)
+                    out.write(end + after)
 
 
 def _as_ratio(cell: Cell) -> Cell:
@@ -86,20 +119,86 @@ def _as_ratio(cell: Cell) -> Cell:
     return cell
 
 
+class _PlainRows:
+    """
+    Writes rejected rows without comments as XML: openpyxl takes ten times as long for a row.
+
+    What a cell is, and its style, is openpyxl's to say, once for each kind of cell.
+    """
+
+    def __init__(self, tab: Any, file: BinaryIO) -> None:
+        self._tab = tab
+        self._file = file
+        self._styles: dict[tuple[str, bool, bool], int] = {}
+
+    def write(self, row: int, cells: Sequence[Cell], number: int, found: Sequence[Mapping[str, Any]]) -> None:
+        """Write a row: its cells, the reasons and its row number in the original."""
+        bad = {_column(reject) for reject in found}
+        columns = enumerate((*cells, _reasons(found), number))
+        parts = [self._cell(f"{get_column_letter(at + 1)}{row}", cell, at in bad) for at, cell in columns]
+        self._file.write(f'<row r="{row}">{"".join(parts)}</row>'.encode())
+
+    def _cell(self, place: str, cell: Cell, bad: bool) -> str:
+        if cell is None and not bad:
+            return ""
+        if isinstance(cell, str):
+            text = _legal(cell)
+            style = self._style("", text.startswith(_FORMULA_SIGNS), bad)
+            return f'<c r="{place}"{style} t="inlineStr"><is><t xml:space="preserve">{escape(text)}</t></is></c>'
+        if isinstance(cell, NumberCell):
+            return f'<c r="{place}"{self._style(cell.format, False, bad)}><v>{cell.value!r}</v></c>'
+        if type(cell) is int or type(cell) is float:
+            return f'<c r="{place}"{self._style("", False, bad)}><v>{cell!r}</v></c>'
+        if isinstance(cell, ErrorCell) and cell.typed:
+            return self._cell(place, cell.typed, bad)
+        return self._as_made(place, cell, bad)
+
+    def _as_made(self, place: str, cell: Cell, bad: bool) -> str:
+        """Write a cell of a rarer kind as openpyxl makes it."""
+        made = _cell(self._tab, cell)
+        style = self._style(made.number_format, False, bad)
+        if made.value is None:
+            return f'<c r="{place}"{style}/>'
+        if made.data_type == "d":
+            return f'<c r="{place}"{style}><v>{to_excel(made.value)!r}</v></c>'
+        value = int(made.value) if isinstance(made.value, bool) else made.value
+        return f'<c r="{place}"{style} t="{made.data_type}"><v>{value}</v></c>'
+
+    def _style(self, number_format: str, quoted: bool, bad: bool) -> str:
+        """Return the attribute of a style that the workbook is given, made once."""
+        key = (number_format, quoted, bad)
+        if key not in self._styles:
+            made = WriteOnlyCell(self._tab, None)
+            made.number_format = number_format or "General"
+            made.quotePrefix = quoted
+            if bad:
+                made.fill = _BAD
+            self._styles[key] = made.style_id
+        return f' s="{self._styles[key]}"' if self._styles[key] else ""
+
+
+def _column(reject: Mapping[str, Any]) -> int:
+    """Return the column of a reject's cell, from 0; -1 where it is of the whole row."""
+    if not reject["cell"]:
+        return -1
+    letters, _ = coordinate_from_string(reject["cell"])
+    return column_index_from_string(letters) - 1
+
+
+def _reasons(found: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(" ".join(filter(None, (one["heading"], one["reason"]))) for one in found)
+
+
 def _rejected(
-    tab: Any, number: int, cells: Sequence[Cell], width: int, found: Sequence[Mapping[str, Any]], *, commented: bool
+    tab: Any, number: int, cells: Sequence[Cell], width: int, found: Sequence[Mapping[str, Any]]
 ) -> list[Any]:
     """Return a rejected row's cells; what stands right of the headings is nobody's, and left out."""
     row = [_cell(tab, cell) for cell in (*cells, *[None] * (width - len(cells)))]
     for reject in found:
-        if reject["cell"]:
-            letters, _ = coordinate_from_string(reject["cell"])
-            bad = row[column_index_from_string(letters) - 1]
-            bad.fill = _BAD
-            if commented:
-                bad.comment = Comment(_legal(reject["reason"]), _AUTHOR)
-    reasons = "; ".join(" ".join(filter(None, (one["heading"], one["reason"]))) for one in found)
-    return [*row, _cell(tab, reasons), _cell(tab, number)]
+        if (at := _column(reject)) >= 0:
+            row[at].fill = _BAD
+            row[at].comment = Comment(_legal(reject["reason"]), _AUTHOR)
+    return [*row, _cell(tab, _reasons(found)), _cell(tab, number)]
 
 
 def _heading(tab: Any, cell: Cell) -> Any:
@@ -120,7 +219,7 @@ def _cell(tab: Any, cell: Cell) -> Any:
         made = WriteOnlyCell(tab, None)
         made.value = _legal(cell)
         made.data_type = "s"
-        made.quotePrefix = made.value.startswith(("=", "+", "-", "@"))
+        made.quotePrefix = made.value.startswith(_FORMULA_SIGNS)
         return made
     plain: Any = cell
     return WriteOnlyCell(tab, plain)

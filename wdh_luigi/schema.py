@@ -20,6 +20,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from wdh_luigi import spellings
 from wdh_luigi.cells import Cell
 
+# What a workbook of rejects is called, and its column of the rows that they had in the original.
+CORRECTION, ORIGINAL_ROW = "更正", "原行号"
+
 Kind = Literal["period", "code", "figure"]
 
 
@@ -86,7 +89,7 @@ def _telling(info: ValidationInfo) -> spellings.Telling | None:
     return _reading(info).telling.get(info.field_name or "")
 
 
-class _Kind(GroupedMetadata):
+class FieldKind(GroupedMetadata):
     """What a field's annotation holds besides its type; pydantic takes its parts one by one."""
 
     column: Column
@@ -100,8 +103,12 @@ class _Kind(GroupedMetadata):
         """Turn a cell as read into the field's value, or raise ValueError in words for its sender."""
         raise NotImplementedError
 
+    def doubts(self, value: Any, reading: Reading) -> list[str]:
+        """List what is allowed but doubtful about a value, in words for its sender."""
+        return []
 
-class Code(_Kind):
+
+class Code(FieldKind):
     """A code of at most so many characters after normalising; never blank."""
 
     def __init__(self, word: str, headings: tuple[str, ...], *, longest: int) -> None:
@@ -115,38 +122,80 @@ class Code(_Kind):
         return code
 
 
-class _Figure(_Kind):
+@dataclass(frozen=True)
+class Usual:
+    """What a figure usually is: beyond ``least`` and ``most`` it is allowed, with a warning that ends in ``else_``."""
+
+    least: Decimal
+    most: Decimal
+    else_: str
+
+
+class Figure(FieldKind):
     """A number that was measured, with the digits of its column and its bounds (annotated_types); blank is None."""
 
     unit: Literal["rate", "money", "per unit"]
 
-    def __init__(self, word: str, headings: tuple[str, ...], *bounds: BaseMetadata, digits: int, places: int) -> None:
+    def __init__(
+        self,
+        word: str,
+        headings: tuple[str, ...],
+        *bounds: BaseMetadata,
+        digits: int,
+        places: int,
+        usual: Usual | None = None,
+    ) -> None:
         self.column = Column(word, headings, f"numeric({digits},{places})", "figure", self.unit)
         # Both, as pydantic leaves zeros at the end out of the digits: 10**16 has one, and is too large for (18,2).
         self.bounds = (Field(max_digits=digits, decimal_places=places), *bounds)
         self.places = places
+        self.usual = usual
+        self._limit = Decimal(10) ** (digits - places)
+
+    def doubts(self, value: Decimal | None, reading: Reading) -> list[str]:
+        if value is None or self.usual is None or self.usual.least <= value <= self.usual.most:
+            return []
+        return [f"{self.column.word} {value} {self.usual.else_}"]
+
+    def takes_as_is(self, name: str, reading: Reading) -> bool:
+        """Tell whether a bare number under the field is its value, but for rounding."""
+        return True
+
+    def sure(self) -> tuple[Decimal, Decimal]:
+        """Return two ends: what lies between them, rounded, is within all bounds and usual."""
+        lows = [self.usual.least] if self.usual else []
+        highs = [self.usual.most] if self.usual else []
+        lows += [getattr(bound, side) for bound in self.bounds for side in ("ge", "gt") if hasattr(bound, side)]
+        highs += [getattr(bound, side) for bound in self.bounds for side in ("le", "lt") if hasattr(bound, side)]
+        return max([-self._limit, *lows]), min([self._limit, *highs])
 
 
-class Rate(_Figure):
+class Rate(Figure):
     """A rate, kept as a ratio: 0.055 is 5.5 %."""
 
     unit = "rate"
+
+    def takes_as_is(self, name: str, reading: Reading) -> bool:
+        return name not in reading.percent
 
     def clean(self, cell: Any, info: ValidationInfo) -> Decimal | None:
         return spellings.to_ratio(cell, info.field_name in _reading(info).percent, self.places, _telling(info))
 
 
-class Money(_Figure):
+class Money(Figure):
     """An amount of money, kept in 元."""
 
     unit = "money"
+
+    def takes_as_is(self, name: str, reading: Reading) -> bool:
+        return reading.factors.get(name, 1) == 1
 
     def clean(self, cell: Any, info: ValidationInfo) -> Decimal | None:
         factor = _reading(info).factors.get(info.field_name or "", Decimal(1))
         return spellings.to_amount(cell, factor, self.places, _telling(info))
 
 
-class PerUnit(_Figure):
+class PerUnit(Figure):
     """A value per unit, in 元; never scaled."""
 
     unit = "per unit"
@@ -155,7 +204,7 @@ class PerUnit(_Figure):
         return spellings.to_unit_value(cell, self.places, _telling(info))
 
 
-class Month(_Kind):
+class Month(FieldKind):
     """The month that a row is of, kept as its first day; its value comes in as PeriodCells."""
 
     def __init__(self, word: str, headings: tuple[str, ...]) -> None:
@@ -163,6 +212,17 @@ class Month(_Kind):
 
     def clean(self, cells: Any, info: ValidationInfo) -> date:
         return row_period(cells, _reading(info), _telling(info))
+
+    def doubts(self, value: date, reading: Reading) -> list[str]:
+        month, found = reading.file_period, []
+        if month and value < month:
+            found.append(f"{self.column.word} {value:%Y-%m} is earlier than the file's {month:%Y-%m}")
+            if value < month.replace(year=month.year - _LONG_AGO):
+                found.append(f"{self.column.word} {value:%Y-%m} is more than ten years before the file's period")
+        return found
+
+
+_LONG_AGO = 10  # years
 
 
 def row_period(cells: PeriodCells, reading: Reading, telling: spellings.Telling | None = None) -> date:
@@ -240,10 +300,6 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def warnings(self, reading: Reading) -> list[str]:
-        """List what is allowed but doubtful, in words for the sender."""
-        return []
-
 
 @dataclass(frozen=True)
 class Domain:
@@ -269,8 +325,13 @@ class Domain:
     @cached_property
     def columns(self) -> dict[str, Column]:
         """Return the table's columns that come from the sheet, in order."""
+        return {name: kind.column for name, kind in self.kinds.items()}
+
+    @cached_property
+    def kinds(self) -> dict[str, FieldKind]:
+        """Return what each field's annotation holds."""
         return {
-            name: next(part.column for part in info.metadata if isinstance(part, _Kind))
+            name: next(part for part in info.metadata if isinstance(part, FieldKind))
             for name, info in self.model.model_fields.items()
         }
 

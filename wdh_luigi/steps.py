@@ -19,13 +19,12 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from wdh_luigi import cells, domains, plan, rejects, targets, validate, workbook
+from wdh_luigi import cells, domains, plan, sorting, targets, validate, workbook
 from wdh_luigi.config import DomainConfig, load_settings
 from wdh_luigi.discover import Candidate, Snapshot
 from wdh_luigi.errors import ConfigError, WdhError, WorkbookError
-from wdh_luigi.schema import Domain, Reading
+from wdh_luigi.schema import CORRECTION, ORIGINAL_ROW, Domain, Reading
 from wdh_luigi.workbook import Extremes, Profile, guard
-from wdh_luigi.workbook.book import Row
 from wdh_luigi.workbook.headings import Headings, letters
 
 
@@ -101,10 +100,20 @@ class Steps:
         return self._folder / "process" / f"{self.process_key}.rejects.json"
 
     @property
+    def copied_path(self) -> Path:
+        """Return where the accepted records are as the plan's COPY takes them."""
+        return self._folder / "process" / f"{self.process_key}.accepted.copy"
+
+    @property
+    def _sorted_files(self) -> sorting.Files:
+        ahead = self._folder / "process" / f"{self.process_key}.ahead.json"
+        return sorting.Files(self.accepted_path, self.copied_path, self.rejects_path, ahead)
+
+    @property
     def rejects_workbook_path(self) -> Path:
         """Return where the rejects workbook is, under the name with which, corrected, it is put into the inbox."""
         name = PurePosixPath(self.file.path).stem.encode()[:200].decode(errors="ignore")
-        return self._folder / "rejects" / self.process_key[:12] / f"{rejects.CORRECTION}_{name}.xlsx"
+        return self._folder / "rejects" / self.process_key[:12] / f"{CORRECTION}_{name}.xlsx"
 
     @property
     def outcome_path(self) -> Path:
@@ -137,7 +146,7 @@ class Steps:
 
     def read(self, progress: Callable[[int, int | None], None] = lambda rows, last_row: None) -> dict[str, Any]:
         """
-        Read the workbook's sheet; return its profile.
+        Read the workbook's sheet, and sort its rows ahead; return its profile.
 
         Args:
             progress: called twice a second with the rows read so far, and the sheet's last row where it says one.
@@ -146,37 +155,53 @@ class Steps:
             raise WorkbookError(
                 self.file.path, self.file.reason, "give this user the right to read it, or send it again"
             )
-        settings, open_book = load_settings(), workbook.opener(self.config.reader)
+        settings, open_book = load_settings(), workbook.opener(self.config.reader, self.file.path)
         last_row = mmap.mmap(-1, _LAST_ROW_BYTES)  # shared with the reading process, which says it
+        limits: Any = {
+            "shown": self.file.path,
+            "memory": settings.read_memory_mb << 20,
+            "seconds": settings.read_seconds,
+        }
         with (
             targets.atomic_write(self.rows_path) as file,
             contextlib.closing(targets.RowCounter(Path(file.name))) as rows,
+            sorting.ahead(
+                self._sorted_files, Path(file.name), self.domain, self.config, self._reading, **limits
+            ) as ahead,
         ):
             profile = guard.run(
                 self._read_into,
                 file,
                 open_book,
+                ahead.telling,
                 last_row,
-                shown=self.file.path,
-                memory=settings.read_memory_mb << 20,
-                seconds=settings.read_seconds,
                 watch=lambda: progress(rows.count(), int.from_bytes(last_row[:], "little") or None),
+                **limits,
             )
             self._check_unchanged()
+            ahead.telling.end()
+            done = ahead.result()
         targets.write_json(self.profile_path, profile)
+        if done is not None:
+            sorting.keep(self._sorted_files, done)
         return profile
 
-    def _read_into(self, file: BinaryIO, open_book: workbook.OpenBook, last_row: mmap.mmap) -> dict[str, Any]:
+    def _read_into(
+        self, file: BinaryIO, open_book: workbook.OpenBook, telling: sorting.Telling, last_row: mmap.mmap
+    ) -> dict[str, Any]:
         """Write the rows as read into a file; return the sheet's profile."""
         table = workbook.open_table(self.path, self.file.path, self.config.sheet, self.domain, open_book)
         out = targets.Output(file, self.rows_path)
         try:
             last_row[:] = (table.last_row() or 0).to_bytes(_LAST_ROW_BYTES, "little")
-            targets.write_rows(out, ([number, [cells.to_json(cell) for cell in row]] for number, row in table.rows()))
-            out.flush()
+            telling.begin(table.profile)
+            sorting.write_rows(out, table.rows(), telling)
             return _profile_document(table.profile)
         finally:
             table.close()
+
+    def _reading(self, profile: Profile) -> Reading:
+        return validate.reading(profile, self.config, self.domain, self.file.month, date.today())
 
     def _check_unchanged(self) -> None:
         """Refuse rows of a file that is not, or not any more, the one that the snapshot saw."""
@@ -190,31 +215,19 @@ class Steps:
     def process(self) -> dict[str, Any]:
         """Sort the rows into accepted records and rejects; return the account."""
         profile = _profile(targets.read_json(self.profile_path))
-        shown, config = self.file.path, self.config
+        shown, config, files = self.file.path, self.config, self._sorted_files
         rates = validate.rates(profile, config, self.domain, shown)
-        reading = validate.reading(profile, config, self.domain, self.file.month, date.today())
-        with targets.atomic_write(self.rejects_path) as rejects_file:
-            rejected = targets.RowWriter(rejects_file)
-            sorting = validate.Validation(
-                self.domain, profile, config, validate.with_rates(reading, rates), rejected.write
-            )
-            with targets.atomic_write(self.accepted_path) as accepted_file:
-                accepted = targets.RowWriter(accepted_file)
-                for record in sorting.accepted(_rows(self.rows_path)):
-                    accepted.write(record)
-                accepted.close()
-            rejected.close()
-        outcome = sorting.outcome
-        if outcome.conflicts:
-            self._leave_out(outcome.conflicts)
-        count, digest = validate.digest(targets.read_rows(self.accepted_path))
-        assert count == outcome.accepted, f"{count} records written, {outcome.accepted} counted"
+        reading = validate.with_rates(self._reading(profile), rates)
+        done = sorting.kept(files, rates.percent) or sorting.sort(
+            files, targets.read_batches(self.rows_path), self.domain, profile, config, reading
+        )
+        outcome = done.outcome
         assert outcome.read == outcome.accepted + outcome.rejected + outcome.duplicate, outcome
         assert outcome.read == profile.rows_read, f"{outcome.read} rows sorted, {profile.rows_read} read"
         if outcome.rejected:
             self._write_rejects_workbook(profile, rates)
         validate.check_ratio(outcome, config, shown, profile.sheet, str(self.rejects_path))
-        if rejects.ORIGINAL_ROW not in profile.headings.ignored:  # the rejects of a month may all be late rows
+        if ORIGINAL_ROW not in profile.headings.ignored:  # the rejects of a month may all be late rows
             validate.check_period(outcome, reading, shown, profile.sheet)
         account = {
             "sheet": profile.sheet,
@@ -225,19 +238,21 @@ class Steps:
             "rows_skipped": profile.rows_skipped,
             "rows_with_warnings": outcome.warnings,
             "duplicates": outcome.duplicates,
-            "digest": digest,
+            "digest": done.digest,
             "guessed": list(rates.guessed.values()),
             "examples": validate.examples(outcome),
             "workbook": shown,
             "sha256": self.file.sha256,
             "read": self.read_key,
-            "reading": _reading_document(validate.with_rates(reading, rates)),
+            "reading": _reading_document(reading),
         }
         targets.write_json(self.outcome_path, account)
         return account
 
     def _write_rejects_workbook(self, profile: Profile, rates: validate.Rates) -> None:
         """Write the rejected rows as a workbook; what was guessed from all rows is said in its headings and formats."""
+        from wdh_luigi import rejects  # here, as it brings openpyxl, and most runs reject nothing
+
         found = profile.headings
         texts = list(found.row_texts)
         for name in rates.percent & rates.guessed.keys():
@@ -246,13 +261,7 @@ class Steps:
         titles = [row for number, row in profile.top if number < found.first_row]
         by_row = rejects.by_row(targets.read_rows(self.rejects_path))
         with targets.atomic_write(self.rejects_workbook_path) as file:
-            rejects.write(file, profile.sheet, titles, texts, _rows(self.rows_path), by_row, ratios)
-
-    def _leave_out(self, conflicts: set[int]) -> None:
-        """Write the accepted records again without those that a later row contradicted."""
-        kept = (record for record in targets.read_rows(self.accepted_path) if record["row"] not in conflicts)
-        with targets.atomic_write(self.accepted_path) as file:
-            targets.write_rows(file, kept)
+            rejects.write(file, profile.sheet, titles, texts, sorting.rows_of(self.rows_path), by_row, ratios)
 
     def load(self) -> plan.Load:
         """Return what the plan says beside the rows."""
@@ -302,8 +311,8 @@ class Steps:
         Args:
             reviewable: a plan-only run writes it, so that somebody can review it before it is applied.
         """
-        with targets.atomic_write(self.plan_path) as file:
-            digest, batches = plan.write(file, self.load(), targets.read_rows(self.accepted_path))
+        with self.copied_path.open("rb") as records, targets.atomic_write(self.plan_path) as file:
+            digest, batches = plan.write_copied(file, self.load(), records)
         account = {
             "plan": str(self.plan_path),
             "plan_digest": digest,
@@ -343,14 +352,9 @@ def check_key(domain: Domain, config: DomainConfig, where: str) -> None:
         raise ConfigError(where, f"pk names {', '.join(unknown)}, which {domain.name} does not have", f"it has {there}")
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    for number, row in targets.read_rows(path):
-        yield number, [cells.from_json(value) for value in row]
-
-
 def _profile_document(profile: Profile) -> dict[str, Any]:
     document = asdict(profile)
-    document["top"] = [[number, [cells.to_json(cell) for cell in row]] for number, row in profile.top]
+    document["top"] = [[number, cells.row_to_json(row)] for number, row in profile.top]
     document["rows_skipped"] = profile.rows_skipped
     return document
 
@@ -363,7 +367,7 @@ def _profile(document: dict[str, Any]) -> Profile:
     return Profile(
         sheet=document["sheet"],
         headings=Headings(**document["headings"]),
-        top=[(number, [cells.from_json(cell) for cell in row]) for number, row in document["top"]],
+        top=[(number, cells.row_from_json(row)) for number, row in document["top"]],
         gives_formats=document["gives_formats"],
         rows_read=document["rows_read"],
         skipped=document["skipped"],
@@ -460,7 +464,16 @@ _LAST_ROW_BYTES = 8
 _PACKAGE = Path(__file__).parent
 _CODE = {
     "workbook": ("workbook", "cells.py", "spellings.py", "schema.py"),
-    "validate": ("validate.py", "rejects.py", "schema.py", "spellings.py", "cells.py", "steps.py"),
+    "validate": (
+        "validate.py",
+        "rejects.py",
+        "schema.py",
+        "spellings.py",
+        "cells.py",
+        "steps.py",
+        "sorting.py",
+        "keys.py",
+    ),
     "plan": ("plan.py",),
 }
 

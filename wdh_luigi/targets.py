@@ -8,9 +8,10 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic_core import from_json, to_json, to_jsonable_python
 
@@ -19,6 +20,10 @@ from wdh_luigi.errors import WorkDirError
 NAME_KEPT = 60  # characters of a file's name in that of its unfinished one
 # The name of an unfinished file: whose it is, and the process that writes it.
 UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
+BATCH_ROWS = 1_000  # rows that are written, and read back, at a time: enough to share the work that a batch costs
+_CHUNK = 1 << 18  # bytes
+
+_Row = TypeVar("_Row")
 
 
 @contextlib.contextmanager
@@ -102,6 +107,15 @@ def dumps(value: Any) -> bytes:
         return _spell(value, default=to_jsonable_python)
 
 
+def dump_lines(values: Sequence[Any]) -> bytes:
+    """Return a line of JSON for each value."""
+    try:
+        lines = list(map(to_json, values))
+    except ValueError:
+        lines = list(map(dumps, values))
+    return b"\n".join(lines) + b"\n"
+
+
 def loads(line: bytes) -> Any:
     """Read one JSON value."""
     try:
@@ -144,20 +158,39 @@ class RowWriter:
 
     def write(self, row: Any) -> None:
         """Add an element."""
-        self._file.write(self._between + dumps(row))
-        self._between = b",\n"
+        self.write_block(dumps(row) + b"\n")
+
+    def write_block(self, lines: bytes) -> None:
+        """Add elements that are JSON already, each with a newline behind it."""
+        if lines:
+            self._file.write(self._between + lines[:-1].replace(b"\n", b",\n"))
+            self._between = b",\n"
 
     def close(self) -> None:
         """End the list."""
         self._file.write(b"[\n]\n" if self._between == b"[\n" else b"\n]\n")
 
 
-def write_rows(file: BinaryIO | Output, rows: Iterable[Any]) -> None:
-    """Write a JSON list with one element a line, in bounded memory."""
+def write_rows(file: BinaryIO | Output, rows: Iterable[Any], wrote: Callable[[], None] = lambda: None) -> None:
+    """
+    Write a JSON list with one element a line, in bounded memory.
+
+    Args:
+        wrote: called after each batch, and at the end.
+    """
     writer = RowWriter(file)
-    for row in rows:
-        writer.write(row)
+    for batch in batched(rows, BATCH_ROWS):
+        writer.write_block(dump_lines(batch))
+        wrote()
     writer.close()
+    wrote()
+
+
+def batched(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
+    """Yield the rows in lists of at most so many."""
+    iterator = iter(rows)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 class RowCounter:
@@ -185,18 +218,41 @@ def read_rows(path: Path) -> Iterator[Any]:
     Raises:
         WorkDirError: missing, or not what was written.
     """
+    for batch in read_batches(path):
+        yield from batch
+
+
+def read_batches(path: Path, more: Callable[[], bool] = lambda: False) -> Iterator[list[Any]]:
+    """
+    Yield the elements of a list that write_rows wrote or is writing, in batches.
+
+    Args:
+        more: called at the end of the file; waits, and tells whether there is more of it by then, or may be.
+    Raises:
+        WorkDirError: missing, or not what was written.
+    """
     try:
         with path.open("rb") as file:
-            line = b""
-            for line in file:
-                if line not in (b"[\n", b"]\n"):
-                    yield loads(line.removesuffix(b"\n").removesuffix(b","))
-        if line != b"]\n":
-            raise ValueError("the list does not end")
+            begun, ended = b"", False
+            while (chunk := file.read(_CHUNK)) or more():
+                lines, _, begun = (begun + chunk).rpartition(b"\n")
+                if not lines:
+                    continue
+                ended = lines == b"]" or lines.endswith(b"\n]")
+                if rows := _elements(lines, ended):
+                    yield loads(b"[" + rows + b"]")
+            if begun or not ended:
+                raise ValueError("the list does not end")
     except OSError as error:
         raise _not_read(path, error) from error
     except ValueError as error:
         raise _not_json(path) from error
+
+
+def _elements(lines: bytes, ended: bool) -> bytes:
+    """Take the list's own first and last line off, and the comma at the end."""
+    lines = lines[:-1] if ended else lines
+    return b"" if lines == b"[" else lines.removeprefix(b"[\n").strip(b",\n")
 
 
 def _not_read(path: Path, error: OSError) -> WorkDirError:

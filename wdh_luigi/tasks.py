@@ -117,7 +117,8 @@ class ProcessTrustee(WorkbookTask):
         return self.clone(ReadExcel, key=self.steps.read_key)  # type: ignore[no-any-return]
 
     def output(self) -> list[luigi.LocalTarget]:
-        return _targets(self.steps.accepted_path, self.steps.rejects_path, self.steps.outcome_path)
+        steps = self.steps
+        return _targets(steps.accepted_path, steps.copied_path, steps.rejects_path, steps.outcome_path)
 
     def work(self) -> None:
         outcome = self.steps.process()

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from decimal import Decimal
-from typing import Any
+from decimal import ROUND_HALF_UP, Decimal
+from itertools import compress
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError, create_model
 
-from wdh_luigi import spellings, targets
-from wdh_luigi.cells import Cell, NumberCell
+from wdh_luigi import plan, spellings, targets
+from wdh_luigi.cells import Cell, NumberCell, from_json
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.errors import WorkbookError
-from wdh_luigi.schema import Domain, PeriodCells, PeriodError, Reading, Record
+from wdh_luigi.keys import Keys
+from wdh_luigi.schema import Domain, Figure, PeriodCells, PeriodError, Reading, Record
 from wdh_luigi.workbook import Extremes, Profile
 from wdh_luigi.workbook.book import Row
 from wdh_luigi.workbook.headings import letters
@@ -42,7 +43,7 @@ class Rates:
 
 class Clean:
     """
-    Validate rows into records, each distinct cell of a column once.
+    Validate rows into records, column by column, and each distinct cell of a column once.
 
     The model's own field decides about a cell (a model of that one field), so that this says what the whole model
     would say of the row.
@@ -50,66 +51,196 @@ class Clean:
 
     def __init__(self, domain: Domain, columns: Mapping[str, int], reading: Reading) -> None:
         self._domain = domain
-        self._reading = reading
         self._at = {name: columns.get(name) for name in domain.sheet_columns}
         self._fields = {name: _Field(domain, name, reading) for name in domain.columns}
 
     def row(self, cells: list[Cell]) -> tuple[Record | None, list[Problem]]:
         """Return the row's record, or what is wrong with it, all of it."""
-        values: dict[str, Any] = {}
-        problems: list[Problem] = []
-        for name, one in self._fields.items():
-            values[name], found = one(self._cell(name, cells))
-            problems += found
+        columns = self.columns([cells])
+        problems = [problem for column in columns.values() for problem in column.problems.get(0, ())]
         if problems:
             return None, problems
-        return self._domain.model.model_construct(**values), []
+        return self._domain.model.model_construct(**{name: column.value(0) for name, column in columns.items()}), []
 
-    def _cell(self, name: str, cells: list[Cell]) -> Cell | PeriodCells:
-        if name == self._domain.period_field:
-            return PeriodCells(*(self.cell(part, cells) for part in ("year", "month", "report_period")))
-        return self.cell(name, cells)
+    def columns(self, rows: Sequence[Sequence[Any]]) -> dict[str, Column]:
+        """Return what is said of the rows' cells, field by field; a cell may be as JSON keeps it."""
+        across = list(zip(*rows, strict=False))  # as far as the shortest row goes
+        cells = {name: self._column(at, across, rows) for name, at in self._at.items()}
+        said = {}
+        for name, one in self._fields.items():
+            if name == self._domain.period_field:
+                said[name] = one.of_periods(*(cells[part] for part in _PERIOD_PARTS))
+            else:
+                said[name] = one.of_cells(cells[name])
+        return said
 
-    def cell(self, name: str, cells: list[Cell]) -> Cell:
+    @staticmethod
+    def _column(at: int | None, across: list[tuple[Any, ...]], rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        if at is None:
+            return [None] * len(rows)
+        if at < len(across):
+            return across[at]
+        return [cells[at] if at < len(cells) else None for cells in rows]
+
+    def cell(self, name: str, cells: Sequence[Any]) -> Cell:
         """Return the cell under a heading; None where the sheet has no such column."""
         at = self._at[name]
-        return cells[at] if at is not None and at < len(cells) else None
+        return from_json(cells[at]) if at is not None and at < len(cells) else None
+
+
+_PERIOD_PARTS = ("year", "month", "report_period")
+
+
+class _Said(NamedTuple):
+    """What is said of one cell: its value as COPY and as JSON take it, what is wrong, and what is doubtful about it."""
+
+    as_copy: str
+    as_json: str
+    problems: Sequence[Problem] = ()
+    doubts: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """
+    What is said of a field's cells, of a batch of rows.
+
+    Attributes:
+        as_copy, as_json: the values, as COPY and as JSON take them.
+        problems, doubts: place -> what is wrong with the cell, or doubtful about it; of most there is none.
+    """
+
+    as_copy: Sequence[str]
+    as_json: Sequence[str]
+    problems: Mapping[int, Sequence[Problem]]
+    doubts: Mapping[int, Sequence[str]]
+    read: Callable[[str], Any]
+
+    def value(self, at: int) -> Any:
+        """Return a cell's value."""
+        return None if self.as_copy[at] == plan.NULL else self.read(self.as_copy[at])
+
+    def chosen(self, mask: Sequence[bool]) -> Column:
+        """Return what is said of some of the cells; in them nothing is wrong."""
+        places = {old: new for new, old in enumerate(at for at, one in enumerate(mask) if one)}
+        doubts = {places[at]: doubts for at, doubts in self.doubts.items() if mask[at]}
+        return Column(list(compress(self.as_copy, mask)), list(compress(self.as_json, mask)), {}, doubts, self.read)
+
+
+_READ: dict[str, Callable[[str], Any]] = {"figure": Decimal, "period": date.fromisoformat, "code": str}
 
 
 class _Field:
     """One field of the model, which remembers what it said of each distinct cell."""
 
     def __init__(self, domain: Domain, name: str, reading: Reading) -> None:
-        model = domain.model
+        model, kind = domain.model, domain.kinds[name]
         fields: Any = {name: (model.model_fields[name].rebuild_annotation(), ...)}
         self._model = create_model(f"{model.__name__}_{name}", __config__=model.model_config, **fields)
         self._name = name
         self._reading = reading
-        self._known: dict[Any, tuple[Any, list[Problem]]] = {}
+        self._doubts = kind.doubts
+        self._read = _READ[kind.column.kind]
+        self._sure = _Sure(kind if isinstance(kind, Figure) and kind.takes_as_is(name, reading) else None)
+        self._known: dict[Any, _Said] = {}
+        self._all_well = True  # of no cell so far was anything said but its value
 
-    def __call__(self, cell: Any) -> tuple[Any, list[Problem]]:
-        if isinstance(cell, str) and len(cell) > _LONG:
-            return self._validate(cell)
-        key = _distinct(cell)
-        found = self._known.get(key)
-        if found is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            found = self._known[key] = self._validate(cell)
-        return found
+    def __call__(self, cell: Any) -> tuple[Any, Sequence[Problem]]:
+        """Return a cell's value, or what is wrong with it."""
+        column = self.of_cells([cell])
+        return (None, column.problems[0]) if column.problems else (column.value(0), [])
 
-    def _validate(self, cell: Any) -> tuple[Any, list[Problem]]:
+    def of_cells(self, cells: Sequence[Any]) -> Column:
+        """Return what is said of each of a column's cells."""
+        keys = [
+            cell if type(cell) in _DISTINCT else tuple(cell.items()) if type(cell) is dict else _distinct(cell)
+            for cell in cells
+        ]
+        return self._said(keys, lambda at: from_json(cells[at]))
+
+    def of_periods(self, *parts: Sequence[Any]) -> Column:
+        """Return what is said of the parts of each row's period."""
+        if any(dict in map(type, part) for part in parts):
+            parts = tuple([from_json(cell) for cell in part] for part in parts)
+        keys = list(zip(*parts, *(map(type, part) for part in parts), strict=True))
+        return self._said(keys, lambda at: PeriodCells(*(part[at] for part in parts)))
+
+    def _said(self, keys: Sequence[Any], cell: Callable[[int], Any]) -> Column:
+        known, low, high, form = self._known, self._sure.low, self._sure.high, self._sure.form
+        found: list[Any] = list(map(known.get, keys))
+        for at, said in enumerate(found):
+            if said is not None:
+                continue
+            key = keys[at]
+            if type(key) is float and low < key < high and float(text := form % key) == key:
+                found[at] = (text, f'"{text}"', (), ())
+            else:
+                found[at] = known.get(key) or self._sure.rounded(key) or self._learn(key, cell(at))
+        if len(known) >= _REMEMBERED:
+            known.clear()
+        as_copy, as_json, problems, doubts = zip(*found, strict=True)
+        if self._all_well:
+            return Column(as_copy, as_json, {}, {}, self._read)
+        wrong = {at: one for at, one in enumerate(problems) if one}
+        return Column(as_copy, as_json, wrong, {at: one for at, one in enumerate(doubts) if one}, self._read)
+
+    def _learn(self, key: Any, cell: Any) -> _Said:
+        said = self._validate(cell)
+        self._all_well = self._all_well and not said.problems and not said.doubts
+        if (not isinstance(cell, str) or len(cell) <= _LONG) and len(self._known) < _REMEMBERED:
+            self._known[key] = said
+        return said
+
+    def _validate(self, cell: Any) -> _Said:
         try:
             record = self._model.model_validate({self._name: cell}, context=self._reading)
         except ValidationError as error:
-            return None, [(self._name, *found) for problem in error.errors() for found in _reasons(problem, self._name)]
-        return getattr(record, self._name), []
+            found = [(self._name, *one) for problem in error.errors() for one in _reasons(problem, self._name)]
+            return _Said(plan.NULL, "null", found)
+        value = getattr(record, self._name)
+        doubts = self._doubts(value, self._reading)
+        return _Said(plan.copy_value(value), targets.dumps(value).decode(), (), doubts)
+
+
+class _Sure:
+    """
+    Numbers of which no more need be asked: bare, between ends where no bound is near, and only to be rounded.
+
+    Figures are seldom twice the same, and are most of what validation costs.
+
+    Attributes:
+        low, high: of a number between them with so few decimals that ``form`` keeps it, ``form`` makes the exact text:
+            no two decimals of up to 15 digits are the same float. Zero, of which there are two, is not between them.
+        form: with the column's decimals.
+    """
+
+    def __init__(self, kind: Figure | None) -> None:
+        self.low, self.high, self.form = 0.0, 0.0, ""
+        self._ends = (Decimal(0), Decimal(0))
+        if kind is not None:
+            self._ends = kind.sure()
+            exact = 10.0 ** (_EXACT_DIGITS - kind.places)
+            self.low, self.high = max(float(self._ends[0]), 0.0), min(float(self._ends[1]), exact)
+            self.form = f"%.{kind.places}f"
+            self._unit = Decimal(1).scaleb(-kind.places)
+
+    def rounded(self, cell: Any) -> _Said | None:
+        """Return what the model would say of a cell that is a number to be rounded, or a negative one."""
+        low, high = self._ends
+        if type(cell) is not float or not float(low) < cell < float(high):
+            return None
+        value = Decimal(repr(cell)).quantize(self._unit, ROUND_HALF_UP)
+        if not value or not low < value < high:
+            return None
+        return _Said(str(value), f'"{value}"')
+
+
+_EXACT_DIGITS = 15
+_DISTINCT = frozenset({float, str})
 
 
 def _distinct(cell: Any) -> Any:
     """Return what tells a cell from every other: True, 1 and 1.0 are equal to Python, and not to us."""
-    if isinstance(cell, PeriodCells):
-        return _distinct(cell.year), _distinct(cell.month), _distinct(cell.report_period)
     if isinstance(cell, NumberCell):
         return type(cell.value), cell.value, cell.format
     return type(cell), cell
@@ -224,12 +355,64 @@ class Outcome:
     examples: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Records:
+    """
+    Accepted records, a batch of them.
+
+    Attributes:
+        rows: their row numbers.
+        columns: field -> what was said of its cells.
+        texts: each one's fields, as COPY takes them.
+        has_data: whether any figure is not blank.
+        warnings: place -> what is doubtful about the record.
+    """
+
+    rows: Sequence[int]
+    columns: Mapping[str, Column]
+    texts: Sequence[str]
+    has_data: Sequence[bool]
+    warnings: Mapping[int, Sequence[str]]
+
+    def documents(self) -> Iterator[dict[str, Any]]:
+        """Yield them as JSON objects: the row number, the fields, has_performance_data and validation_warnings."""
+        for at, row in enumerate(self.rows):
+            yield {
+                "row": row,
+                **{name: column.value(at) for name, column in self.columns.items()},
+                "has_performance_data": self.has_data[at],
+                "validation_warnings": list(self.warnings.get(at, ())),
+            }
+
+    def lines(self) -> bytes:
+        """Return the documents as JSON, one a line; put together of what is known of each cell."""
+        names = ",".join(targets.dumps(name).decode().replace("%", "%%") + ":%s" for name in self.columns)
+        line = f'{{"row":%d,{names},"has_performance_data":%s,"validation_warnings":%s}}\n'
+        has_data = ["true" if one else "false" for one in self.has_data]
+        warnings = self._warnings(lambda found: targets.dumps(list(found)).decode())
+        columns = (column.as_json for column in self.columns.values())
+        return "".join(map(line.__mod__, zip(self.rows, *columns, has_data, warnings, strict=True))).encode()
+
+    def copied(self) -> bytes:
+        """Return them as the lines of a plan's COPY."""
+        has_data = ["t" if one else "f" for one in self.has_data]
+        warnings = self._warnings(plan.copy_warnings)
+        lines = map("%s\t%s\t%s\t%d\n".__mod__, zip(self.texts, has_data, warnings, self.rows, strict=True))
+        return "".join(lines).encode()
+
+    def _warnings(self, spell: Callable[[Sequence[str]], str]) -> list[str]:
+        spelt = ["[]"] * len(self.rows)
+        for at, found in self.warnings.items():
+            spelt[at] = spell(found)
+        return spelt
+
+
 class Validation:
     """
     Sort a workbook's rows into accepted records and rejects.
 
-    ``accepted()`` yields the records as JSON objects while the rows are read; afterwards ``outcome.conflicts`` names
-    those among them that a later row contradicted. ``reject`` is called with every reject, as JSON, in order.
+    ``records()`` yields the records while the rows are read; afterwards ``outcome.conflicts`` names those among them
+    that a later row contradicted. ``reject`` is called with every reject, as JSON, in order.
     """
 
     def __init__(
@@ -239,49 +422,78 @@ class Validation:
         self._columns = profile.headings.columns
         self._texts = profile.headings.texts
         self._clean = Clean(domain, self._columns, reading)
-        self._reading = reading
         self._key = config.pk or [name for name, column in domain.columns.items() if column.kind != "figure"]
         self._reject = reject
         self._keys = Keys()
         self.outcome = Outcome()
 
     def accepted(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
-        """Yield each record that is accepted as it is met: the fields, has_data, warnings and its row number."""
-        for number, cells in rows:
-            self.outcome.read += 1
-            record, problems = self._clean.row(cells)
-            if record is None:
-                self.outcome.rejected += 1
-                for problem in problems:
-                    self._tell(number, cells, *problem)
-                continue
-            values = dict(record)
-            self.outcome.periods[values[self._domain.period_field]] += 1
-            if self._keys.is_first(tuple(values[name] for name in self._key), values, number):
-                yield self._document(record, values, number)
+        """Yield each record that is accepted: row, the fields, has_performance_data and validation_warnings."""
+        for records in self.records(targets.batched(rows, targets.BATCH_ROWS)):
+            yield from records.documents()
+
+    def records(self, batches: Iterable[Sequence[tuple[int, Sequence[Any]]]]) -> Iterator[Records]:
+        """Yield the records that are accepted of each batch of rows; a cell may be as JSON keeps it."""
+        for batch in batches:
+            rows, columns = self._understood(batch)
+            for text, count in Counter(columns[self._domain.period_field].as_copy).items():
+                self.outcome.periods[date.fromisoformat(text)] += count
+            yield self._first(rows, columns)
         self._settle()
 
-    def _document(self, record: Record, values: dict[str, Any], number: int) -> dict[str, Any]:
-        figures = self._domain.names("figure")
-        warnings = record.warnings(self._reading)
-        self.outcome.warnings += bool(warnings)
-        return {
-            "row": number,
-            **values,
-            "has_performance_data": any(values[name] is not None for name in figures),
-            "validation_warnings": warnings,
-        }
+    def _understood(self, batch: Sequence[tuple[int, Sequence[Any]]]) -> tuple[list[int], dict[str, Column]]:
+        """Return the rows that make records, and tell of those that do not."""
+        rows, columns = [row for row, _ in batch], self._clean.columns([cells for _, cells in batch])
+        self.outcome.read += len(rows)
+        wrong = sorted(set().union(*(column.problems for column in columns.values())))
+        if not wrong:
+            return rows, columns
+        self.outcome.rejected += len(wrong)
+        mask = [True] * len(rows)
+        for at in wrong:
+            mask[at] = False
+            for column in columns.values():
+                for problem in column.problems.get(at, ()):
+                    self._tell(*batch[at], *problem)
+        return list(compress(rows, mask)), {name: column.chosen(mask) for name, column in columns.items()}
+
+    def _first(self, rows: list[int], columns: dict[str, Column]) -> Records:
+        """Return the records of the rows whose key was not met before."""
+        texts = list(map("\t".join, zip(*(column.as_copy for column in columns.values()), strict=True)))
+        keys = list(map("\t".join, zip(*(columns[name].as_copy for name in self._key), strict=True)))
+        first = self._keys.are_first(keys, texts, rows)
+        if not all(first):
+            rows, texts = list(compress(rows, first)), list(compress(texts, first))
+            columns = {name: column.chosen(first) for name, column in columns.items()}
+        warnings = self._warnings(columns)
+        self.outcome.warnings += len(warnings)
+        return Records(rows, columns, texts, self._has_data(columns, len(rows)), warnings)
+
+    def _has_data(self, columns: dict[str, Column], count: int) -> list[bool]:
+        figures = [columns[name].as_copy for name in self._domain.names("figure")]
+        if any(plan.NULL not in column for column in figures):
+            return [True] * count
+        return [any(text != plan.NULL for text in of_row) for of_row in zip(*figures, strict=True)]
+
+    def _warnings(self, columns: dict[str, Column]) -> dict[int, Sequence[str]]:
+        """Gather what is doubtful of each record, of its figures first."""
+        warnings: dict[int, Sequence[str]] = {}
+        for name in (*self._domain.names("figure"), *self._domain.names("code"), self._domain.period_field):
+            for at, doubts in columns[name].doubts.items():
+                warnings[at] = [*warnings.get(at, ()), *doubts]
+        return warnings
 
     def _settle(self) -> None:
         """Settle the keys that were met more than once, when all rows are known."""
         outcome = self.outcome
         outcome.accepted = len(self._keys)
-        for key, rows, differ in self._keys.repeated():
-            if differ:
+        for found in self._keys.repeated():
+            rows = found.rows
+            if found.differ:
                 outcome.accepted -= 1
                 outcome.rejected += len(rows)
                 outcome.conflicts.add(rows[0])
-                self._tell_conflict(", ".join(str(part) for part in key), rows)
+                self._tell_conflict(found.key.replace("\t", ", "), rows)
             else:
                 outcome.duplicate += len(rows) - 1
                 outcome.duplicates += [{"row": row, "of": rows[0]} for row in rows[1:]]
@@ -294,7 +506,7 @@ class Validation:
             reason = f"the key ({shown}) stands also in row {', '.join(others)}{more}, with other values"
             self._record_reject(row, "", "", self._key[-1], shown, reason, kind="one key with differing values")
 
-    def _tell(self, number: int, cells: list[Cell], name: str, column: str, reason: str) -> None:
+    def _tell(self, number: int, cells: Sequence[Any], name: str, column: str, reason: str) -> None:
         """Reject a row for one bad cell, which stands in one of the sheet's columns."""
         if not column:  # of the period: any of its columns could say it
             column = next((part for part in self._domain.names("period") if part in self._columns), "")
@@ -321,43 +533,6 @@ _VALUE = re.compile(r"'.*?'|[A-Z]*[0-9][0-9.:,A-Z-]*")  # what tells two reasons
 
 def _short(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}…"
-
-
-class Keys:
-    """The rows in which each key was met, and whether they say the same."""
-
-    def __init__(self) -> None:
-        self._met: dict[tuple[Any, ...], _Met] = {}
-
-    def __len__(self) -> int:
-        return len(self._met)
-
-    def is_first(self, key: tuple[Any, ...], values: dict[str, Any], row: int) -> bool:
-        """Note a row; tell whether its key was not met before."""
-        mark = hash(repr(values))  # of the text: Python's hash(-1) is hash(-2)
-        known = self._met.get(key)
-        if known is None:
-            self._met[key] = _Met(row, mark)
-            return True
-        if known.others is None:
-            known.others = []
-        known.others.append(row)
-        known.differ = known.differ or mark != known.mark
-        return False
-
-    def repeated(self) -> Iterator[tuple[tuple[Any, ...], list[int], bool]]:
-        """Yield (key, its rows, whether they differ) for the keys that were met more than once."""
-        for key, met in self._met.items():
-            if met.others is not None:
-                yield key, [met.row, *met.others], met.differ
-
-
-@dataclass(slots=True)
-class _Met:
-    row: int
-    mark: int
-    others: list[int] | None = None
-    differ: bool = False
 
 
 def check_ratio(outcome: Outcome, config: DomainConfig, shown: str, sheet: str, rejects: str) -> None:
@@ -400,15 +575,6 @@ def examples(outcome: Outcome) -> list[str]:
         outcome.examples[kind] + (f" (and {count - 1} more like it)" if count > 1 else "")
         for kind, count in list(outcome.reasons.items())[:_EXAMPLES]
     ]
-
-
-def digest(records: Iterable[dict[str, Any]]) -> tuple[int, str]:
-    """Return how many records there are, and the sha256 over them in their order."""
-    sha, count = hashlib.sha256(), 0
-    for record in records:
-        sha.update(targets.dumps(record) + b"\n")
-        count += 1
-    return count, sha.hexdigest()
 
 
 def with_rates(base: Reading, found: Rates) -> Reading:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from wdh_luigi.schema import Code, Domain, Money, Month, PerUnit, Rate, Reading, Record
+from wdh_luigi.schema import Code, Domain, Money, Month, PerUnit, Rate, Record, Usual
 
 
 class TrusteePerformance(Record):
@@ -23,28 +23,31 @@ class TrusteePerformance(Record):
     company_code: Annotated[str, Code("公司代码", ("公司代码", "company_code"), longest=20)]
     return_rate: Annotated[
         Decimal | None,
-        Rate("收益率", ("收益率", "return_rate"), Ge(Decimal(-1)), Le(Decimal(10)), digits=8, places=6),
+        Rate(
+            "收益率",
+            ("收益率", "return_rate"),
+            Ge(Decimal(-1)),
+            Le(Decimal(10)),
+            digits=8,
+            places=6,
+            usual=Usual(Decimal("-0.5"), Decimal("0.5"), "is beyond ±50 %"),
+        ),
     ]
     net_asset_value: Annotated[
         Decimal | None,
-        PerUnit("净值", ("净值", "单位净值", "net_asset_value"), Gt(Decimal(0)), digits=18, places=4),
+        PerUnit(
+            "净值",
+            ("净值", "单位净值", "net_asset_value"),
+            Gt(Decimal(0)),
+            digits=18,
+            places=4,
+            usual=Usual(Decimal(0), Decimal(100), "is above 100: 资产净值 instead of 单位净值?"),
+        ),
     ]
     fund_scale: Annotated[
         Decimal | None,
         Money("规模", ("规模", "资产规模", "fund_scale"), Ge(Decimal(0)), digits=18, places=2),
     ]
-
-    def warnings(self, reading: Reading) -> list[str]:
-        found = []
-        if self.return_rate is not None and abs(self.return_rate) > Decimal("0.5"):
-            found.append(f"收益率 {self.return_rate} is beyond ±50 %")
-        if self.net_asset_value is not None and self.net_asset_value > 100:
-            found.append(f"净值 {self.net_asset_value} is above 100: 资产净值 instead of 单位净值?")
-        if reading.file_period and self.report_date < reading.file_period:
-            found.append(f"报告期 {self.report_date:%Y-%m} is earlier than the file's {reading.file_period:%Y-%m}")
-            if self.report_date < reading.file_period.replace(year=reading.file_period.year - 10):
-                found.append(f"报告期 {self.report_date:%Y-%m} is more than ten years before the file's period")
-        return found
 
 
 DOMAIN = Domain(

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from wdh_luigi import plan, rejects, spellings, validate, warehouse
+from wdh_luigi import plan, spellings, validate, warehouse
 from wdh_luigi.cells import NumberCell
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.errors import DatabaseError
-from wdh_luigi.schema import Domain
+from wdh_luigi.schema import ORIGINAL_ROW, Domain
 from wdh_luigi.trace.known import Cells, Known
 from wdh_luigi.trace.rows import Table, Term, key_of, plain
 from wdh_luigi.workbook.headings import letters
@@ -111,7 +111,7 @@ def _explained(row: Mapping[str, Any], at: int, found: Cells, domain: Domain) ->
             value = said.values[name]
             one |= {"value": _text(value), "differs": not _same(value, row.get(name))}
         columns.append(one)
-    original = _value_under(rejects.ORIGINAL_ROW, found, at)
+    original = _value_under(ORIGINAL_ROW, found, at)
     same = [one["row"] for one in found.duplicates if one["of"] == at]
     return {"columns": columns, "rejected_now": said.reasons, "same_as_rows": same, "original_row": original}
 

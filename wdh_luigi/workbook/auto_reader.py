@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
+from pathlib import Path, PurePath
+from typing import Any
 
-from wdh_luigi.workbook import calamine_reader, ods_reader, sniff, xls_reader, xlsb_reader
+from wdh_luigi.workbook import sniff
 from wdh_luigi.workbook.book import Book
 
-_READERS = {
-    "xlsx": calamine_reader.open_book,
-    "xlsb": xlsb_reader.open_book,
-    "xls": xls_reader.open_book,
-    "ods": ods_reader.open_book,
-}
+_READERS = {"xlsx": "calamine", "xlsb": "xlsb", "xls": "xls", "ods": "ods"}
+_BY_SUFFIX = {".xlsx": ["xlsx"], ".xlsm": ["xlsx"]}
+
+
+def prepare(name: str) -> None:
+    """Import what a workbook of a name is likely to need; what its content needs beyond is imported then."""
+    for content in _BY_SUFFIX.get(PurePath(name).suffix.lower(), _READERS):
+        _reader(content)
+
+
+def _reader(content: str) -> Any:
+    return importlib.import_module(f"wdh_luigi.workbook.{_READERS[content]}_reader")
 
 
 def open_book(path: Path, shown: str) -> Book:
@@ -24,4 +32,5 @@ def open_book(path: Path, shown: str) -> Book:
     Raises:
         WorkbookError: it is no workbook, or it cannot be read.
     """
-    return _READERS[sniff.check(path, shown)](path, shown)
+    book: Book = _reader(sniff.check(path, shown)).open_book(path, shown)
+    return book

@@ -29,7 +29,11 @@ _KINDS: dict[str, rules.TabKind] = {
 }
 _FAR = re.compile(r"[A-Z]{3}")  # a column beyond ZZ
 _LAST_ROW = re.compile(r"\d+$", re.ASCII)
-_PARTS = attrgetter("value", "data_type", "style_id", "formula")
+_PARTS = attrgetter("value", "data_type", "style_id")
+_ALL_PARTS = attrgetter("value", "data_type", "style_id", "formula")
+_REMEMBERED = 20_000  # cells
+_LONG = 60  # characters, of a text that is not remembered
+_MOST = 1e15  # beyond it, and for what is no number, rules.number has its say
 
 
 def open_book(path: Path, shown: str) -> Book:
@@ -58,6 +62,7 @@ class CalamineBook:
         self._book = CalamineWorkbook.from_path(path)
         self._merges: dict[str, list[Merge]] = {}
         self._last_rows: dict[str, int | None] = {}
+        self._started: dict[str, Any] = {}  # the stream from which merges were read, and no rows yet
         self.sheets = [
             Sheet(
                 one.name,
@@ -75,18 +80,36 @@ class CalamineBook:
 
     def _rows(self, sheet: str) -> Iterator[Row]:
         with rules.as_damaged(self._shown, sheet):
-            stream = self._stream(sheet)
+            stream = self._started.pop(sheet, None) or self._stream(sheet)
         yield from rules.tidy(self._raw_rows(stream, sheet), self._merges[sheet], self._shown, sheet)
 
     def _raw_rows(self, stream: Any, sheet: str) -> Iterator[Row]:
         with rules.as_damaged(self._shown, sheet):
             formats = [style["number_format"] or "" for style in stream.styles]
             matters = {style: text for style, text in enumerate(formats) if format_matters(text)}
+            known = _Known(matters)
             for number, cells in enumerate(stream, 1):  # rows that are not in the file come as blank ones
                 while cells and cells[-1].value == "" and cells[-1].formula is None:
                     cells.pop()
                 rules.refuse_place(number, len(cells) or 1)
-                yield number, [_cell(*_PARTS(cell), matters) for cell in cells]
+                # A figure, the most frequent cell and the least often repeated, needs nothing done.
+                row = [
+                    value
+                    if type(value) is float
+                    and kind == "n"
+                    and style not in matters
+                    and not value.is_integer()
+                    and -_MOST < value < _MOST
+                    else known[value, kind, style]
+                    for value, kind, style in map(_PARTS, cells)
+                ]
+                if known.asks:
+                    known.asks = False
+                    row = [
+                        _cell(*_ALL_PARTS(one), matters) if cell is _ASK else cell
+                        for cell, one in zip(row, cells, strict=True)
+                    ]
+                yield number, row
 
     def _stream(self, sheet: str) -> Any:
         """
@@ -96,6 +119,7 @@ class CalamineBook:
         not true, the width is looked up, as 16,384 cells a row would take minutes, and more than Excel has all memory.
         """
         index = self._index(sheet)
+        self._started.clear()
         stream = self._book.stream_sheet_by_index(index, rich=True)
         if _FAR.search(stream.dimension or ""):
             last = package.last_column(self._path, index) or rules.MOST_COLUMNS
@@ -122,7 +146,7 @@ class CalamineBook:
             return []
         with rules.as_damaged(self._shown, sheet):
             if sheet not in self._merges:
-                self._stream(sheet)
+                self._started[sheet] = self._stream(sheet)
             return self._merges[sheet]
 
     def last_row(self, sheet: str) -> int | None:
@@ -132,6 +156,34 @@ class CalamineBook:
     def close(self) -> None:
         """Let go of the file."""
         self._book.close()
+
+
+class _Known(dict[tuple[Any, str, int], Any]):
+    """
+    Cells by what the stream says of them, made once: its kind tells True from 1, and 1 from 1.0 nothing does.
+
+    Where the formula matters as well, which is seldom and costs time to look at, _ASK stands for the cell, and
+    ``asks`` is set.
+    """
+
+    def __init__(self, matters: dict[int, str]) -> None:
+        self._matters = matters
+        self.asks = False
+
+    def __missing__(self, parts: tuple[Any, str, int]) -> Any:
+        value, kind, style = parts
+        if value == "" or (kind == "s" and "_x" in value):
+            self.asks = True
+            return _ASK
+        cell = _cell(value, kind, style, None, self._matters)
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        if not isinstance(cell, str) or len(cell) <= _LONG:
+            self[parts] = cell
+        return cell
+
+
+_ASK = object()
 
 
 def _cell(value: Any, kind: str, style: int, formula: str | None, matters: dict[int, str]) -> Cell:

@@ -23,7 +23,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from wdh_luigi.errors import WdhError, WorkbookError
 
@@ -37,6 +37,7 @@ _LENGTH = struct.Struct("<Q")
 _KEPT_STDERR = 1 << 16
 _WATCH = 0.5  # seconds
 _PR_SET_PDEATHSIG = 1
+_COLLECTED = 50_000  # objects: rows of cells hold no cycles, and looking for some every 700 costs a third of the time
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
@@ -69,6 +70,17 @@ def run(
         WdhError: the one that the function raised.
         WorkbookError: it raised anything else, aborted, or went over a limit.
     """
+    return start(function, *args, shown=shown, memory=memory, seconds=seconds).result(watch)
+
+
+def start(
+    function: Callable[..., _Result],
+    *args: Any,
+    shown: str,
+    memory: int = MEMORY,
+    seconds: float = SECONDS,
+) -> Job[_Result]:
+    """Call a function in a process of its own, as run does, and go on meanwhile."""
     result_end, result_start = os.pipe()
     stderr_end, stderr_start = os.pipe()
     parent = os.getpid()
@@ -79,18 +91,37 @@ def run(
         _be_child(function, args, parent, result_start, stderr_start, memory, seconds)
     os.close(result_start)
     os.close(stderr_start)
-    status = None
-    try:
-        message, stderr = _receive(result_end, stderr_end, time.monotonic() + seconds, watch)
-    finally:  # also when this process is interrupted
-        os.close(result_end)
-        os.close(stderr_end)
-        status = _end(child)
-    if message is None:
-        mend = "split the workbook, or set WDH_READ_SECONDS higher"
-        raise WorkbookError(shown, f"not read within {seconds:,g} s", mend)
-    result: _Result = _unpack(message, status, stderr, shown)
-    return result
+    return Job(child, result_end, stderr_end, shown, seconds)
+
+
+class Job(Generic[_Result]):
+    """A call under way in a process of its own; ``result`` or ``stop`` ends it."""
+
+    def __init__(self, child: int, result: int, stderr: int, shown: str, seconds: float) -> None:
+        self._child, self._pipes = child, (result, stderr)
+        self._shown, self._seconds = shown, seconds
+        self._deadline = time.monotonic() + seconds
+        self._status: int | None = None
+
+    def result(self, watch: Callable[[], None] | None = None) -> _Result:
+        """Wait for the function's result; ``watch`` and what is raised are as in run."""
+        try:
+            message, stderr = _receive(*self._pipes, self._deadline, watch)
+        finally:  # also when this process is interrupted
+            status = self.stop()
+        if message is None:
+            mend = "split the workbook, or set WDH_READ_SECONDS higher"
+            raise WorkbookError(self._shown, f"not read within {self._seconds:,g} s", mend)
+        result: _Result = _unpack(message, status, stderr, self._shown)
+        return result
+
+    def stop(self) -> int:
+        """End the process, if it still runs, and return its wait status."""
+        if self._status is None:
+            for pipe in self._pipes:
+                os.close(pipe)
+            self._status = _end(self._child)
+        return self._status
 
 
 def _receive(result: int, stderr: int, deadline: float, watch: Callable[[], None] | None) -> tuple[bytes | None, str]:
@@ -195,6 +226,7 @@ def _settle(parent: int, stderr: int, memory: int, seconds: float) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.alarm(int(seconds) + 5)  # where nothing tells that the parent died, as on macOS
     gc.freeze()  # what the parent holds, connections for example, must not be collected here
+    gc.set_threshold(_COLLECTED)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(stderr, 1)
     os.dup2(stderr, 2)

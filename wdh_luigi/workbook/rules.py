@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Literal
 
-from openpyxl.utils.datetime import from_excel
-
 from wdh_luigi.cells import Cell, ErrorCell, NumberCell, format_matters
 from wdh_luigi.errors import WdhError, WorkbookError
 from wdh_luigi.workbook.book import Merge, Row, Sheet
@@ -50,6 +48,8 @@ def moment_of(serial: float, epoch: datetime, elapsed: bool) -> Cell:
         epoch: of the workbook's date system, 1900 or 1904.
         elapsed: its format counts hours beyond 24, as "[h]:mm" does.
     """
+    from openpyxl.utils.datetime import from_excel  # here, as it brings all of openpyxl, a tenth of a second
+
     try:
         value = from_excel(serial, epoch, timedelta=elapsed)
     except (OverflowError, ValueError):
@@ -87,12 +87,16 @@ def tidy(rows: Iterable[Row], merges: Sequence[Merge], shown: str, sheet: str) -
     hidden = _Hidden(merges)
     first, widest = 0, 0
     for row, cells in rows:
-        hidden.blank(row, cells)
+        if merges:
+            hidden.blank(row, cells)
         while cells and cells[-1] is None:
             cells.pop()
         if cells:
-            first, widest = first or row, max(widest, len(cells))
-            refuse_box(row - first + 1, widest, shown, sheet)
+            first = first or row
+            if len(cells) > widest:
+                widest = len(cells)
+            if (row - first + 1) * widest > MOST_CELLS:
+                refuse_box(row - first + 1, widest, shown, sheet)
             yield row, cells
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import takewhile
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 from wdh_luigi import spellings
 from wdh_luigi.cells import MERGED, Cell, ErrorCell
@@ -16,6 +19,8 @@ from wdh_luigi.schema import Domain
 from wdh_luigi.workbook import headings
 from wdh_luigi.workbook.book import Book, Merge, Row, Sheet
 from wdh_luigi.workbook.headings import SEARCHED_ROWS, Headings, MissingHeadings, UnclearHeadings, letters
+
+_Said = TypeVar("_Said")
 
 
 @dataclass
@@ -77,23 +82,33 @@ class Table:
     """
 
     def __init__(
-        self, book: Book, sheet: str, found: Headings, merges: Sequence[Merge], top: list[Row], domain: Domain
+        self,
+        book: Book,
+        sheet: str,
+        found: Headings,
+        merges: Sequence[Merge],
+        top: list[Row],
+        domain: Domain,
+        begun: Iterator[Row] | None = None,
     ):
+        """Make a table; ``begun`` are all of the sheet's rows, where a reader that was begun for the top goes on."""
         self._book = book
+        self._begun = begun
         self._domain = domain
         self._fill = _Merged(merges, found, domain)
         self.profile = Profile(sheet, found, [row for row in top if row[0] <= found.row], book.gives_formats)
         self._identity = [found.columns[name] for name in _identity(domain) if name in found.columns]
-        self._figures = {name: found.columns[name] for name in domain.names("figure") if name in found.columns}
+        figures = {name: found.columns[name] for name in domain.names("figure") if name in found.columns}
         codes = [found.columns[name] for name in domain.names("code")]
-        self._saying = codes + list(self._figures.values())
-        self.profile.extremes = {name: Extremes() for name in self._figures}
+        self._saying = codes + list(figures.values())
+        self.profile.extremes = {name: Extremes() for name in figures}
+        self._bare = [_BareNumbers(at, self.profile.extremes[name]) for name, at in figures.items()]
         self.profile.merged = self._fill.downwards
 
     def rows(self) -> Iterator[Row]:
         """Yield the data rows, cells from column A, values of vertical merges filled in."""
         above = self.profile.headings.row
-        for number, cells in self._book.rows(self.profile.sheet):
+        for number, cells in self._begun or self._book.rows(self.profile.sheet):
             if number <= above:
                 continue
             if number > above + 1:
@@ -105,7 +120,8 @@ class Table:
                 self._skip(number, number, reason)
                 continue
             self.profile.rows_read += 1
-            self._note_extremes(number, cells)
+            for column in self._bare:
+                column.note(number, cells)
             yield number, cells
 
     def last_row(self) -> int | None:
@@ -122,18 +138,50 @@ class Table:
     def _no_data(self, cells: Sequence[Cell]) -> str | None:
         """Say why a row is no data row, or None for a data row."""
         width = len(cells)
-        if any(spellings.is_total(cells[at]) for at in self._identity if at < width):
-            return "total"
-        if all(spellings.is_blank(cells[at]) for at in self._saying if at < width):
-            text = next((spellings.shown(cell) for cell in cells if not spellings.is_blank(cell)), "")
-            return f"no codes and no figures: {text[:60]}" if text else "blank"
-        return None
+        for at in self._identity:
+            if at < width and type(cells[at]) is str and _is_total(cells[at]):
+                return "total"
+        for at in self._saying:
+            if at < width and not _is_blank(cells[at]):
+                return None
+        text = next((spellings.shown(cell) for cell in cells if not spellings.is_blank(cell)), "")
+        return f"no codes and no figures: {text[:60]}" if text else "blank"
 
-    def _note_extremes(self, number: int, cells: Sequence[Cell]) -> None:
-        for name, at in self._figures.items():
-            bare = spellings.bare_number(cells[at]) if at < len(cells) else None
-            if bare:
-                self.profile.extremes[name].add(bare, f"{letters(at)}{number}")
+
+class _BareNumbers:
+    """Notes the extremes of a column; most numbers lie between those known, and no Decimal is made of them."""
+
+    def __init__(self, at: int, extremes: Extremes) -> None:
+        self._at = at
+        self._extremes = extremes
+        self._smallest, self._largest = math.inf, 0.0
+
+    def note(self, number: int, cells: Sequence[Cell]) -> None:
+        """Take in a row's number, if it is bare and not zero."""
+        cell = cells[self._at] if self._at < len(cells) else None
+        if (type(cell) is float or type(cell) is int) and self._smallest < abs(cell) < self._largest:
+            self._extremes.count += 1
+        elif bare := _bare_number(cell):
+            self._extremes.add(bare, f"{letters(self._at)}{number}")
+            self._smallest = float(abs(self._extremes.smallest or bare))
+            self._largest = float(abs(self._extremes.largest or bare))
+
+
+def _short(function: Callable[[Cell], _Said]) -> Callable[[Cell], _Said]:
+    """Remember what was said of short texts, of which columns have many alike."""
+    known = lru_cache(_REMEMBERED)(function)
+
+    def said(cell: Cell) -> _Said:
+        return known(cell) if type(cell) is str and len(cell) <= _LONG else function(cell)
+
+    return said
+
+
+_REMEMBERED = 20_000  # texts
+_LONG = 60  # characters
+_is_total = _short(spellings.is_total)
+_is_blank = _short(spellings.is_blank)
+_bare_number = _short(spellings.bare_number)
 
 
 def _identity(domain: Domain) -> list[str]:
@@ -204,14 +252,17 @@ def _put(cells: list[Cell], at: int, value: Cell) -> None:
 OpenBook = Callable[[Path, str], Book]
 
 
-def opener(reader: str) -> OpenBook:
+def opener(reader: str, name: str = "") -> OpenBook:
     """
-    Return what opens a workbook: "auto" for the reader that suits its content, or "openpyxl".
+    Return what opens a workbook of a name: "auto" for the reader that suits its content, or "openpyxl".
 
     The libraries behind it are heavy, and imported here: before the reading processes are forked, and never in a run
     that reads nothing.
     """
-    open_book: OpenBook = importlib.import_module(f"wdh_luigi.workbook.{reader}_reader").open_book
+    module = importlib.import_module(f"wdh_luigi.workbook.{reader}_reader")
+    if reader == "auto":
+        module.prepare(name)
+    open_book: OpenBook = module.open_book
     return open_book
 
 
@@ -262,7 +313,7 @@ def _only_table(book: Book, domain: Domain, shown: str) -> Table:
     sheets = [sheet for sheet in book.sheets if sheet.kind == "worksheet" and not sheet.hidden]
     for sheet in sheets:
         try:
-            tables.append(_table(book, sheet, domain, shown))
+            tables.append(_table(book, sheet, domain, shown, alone=len(sheets) == 1))
         except UnclearHeadings:
             raise
         except WorkbookError as error:  # also of a sheet that cannot be read: the table may be in another
@@ -278,10 +329,13 @@ def _only_table(book: Book, domain: Domain, shown: str) -> Table:
     raise nearest
 
 
-def _table(book: Book, sheet: Sheet, domain: Domain, shown: str) -> Table:
+def _table(book: Book, sheet: Sheet, domain: Domain, shown: str, *, alone: bool = True) -> Table:
+    """Find a sheet's table; ``alone``: no other sheet's rows are asked for before this one's, and end its own."""
     merges = book.merges(sheet.name)
-    top = list(takewhile(lambda row: row[0] <= SEARCHED_ROWS, book.rows(sheet.name)))
+    rows = book.rows(sheet.name)
+    begun = list(islice(rows, SEARCHED_ROWS + 1))
+    top = [row for row in begun if row[0] <= SEARCHED_ROWS]
     if not top:
         raise MissingHeadings(shown, "the sheet is empty", "choose another sheet with --sheet", sheet=sheet.name)
     found = headings.find(top, merges, domain, shown, sheet.name)
-    return Table(book, sheet.name, found, merges, top, domain)
+    return Table(book, sheet.name, found, merges, top, domain, chain(begun, rows) if alone else None)

@@ -573,3 +573,19 @@ def test_a_trigger_that_drops_rows_fails_the_load(job: Job, tmp_path: Path) -> N
         apply(str(job.database), path)
     assert message.encode() in psql(str(job.database), path).stderr
     assert [row[1] for row in job.query(ROWS.format("performance"))] == ["P0"]
+
+
+def test_two_first_loads_of_two_tables_make_the_receipts_once(job: Job, tmp_path: Path) -> None:
+    """Both find none; who waited for the other must see what the other made."""
+    path = written(tmp_path / "plan.sql", load(), record())
+    first, watcher = warehouse.connect(str(job.database)), warehouse.connect(str(job.database))
+    with contextlib.closing(first), contextlib.closing(watcher), first.cursor() as cursor, watcher.cursor() as watch:
+        cursor.execute(f"BEGIN; SELECT pg_advisory_xact_lock({plan.lock_key('public', 'create wdh_load')})")
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(apply, str(job.database), path)
+            while not watch.rowcount or watch.rowcount < 0:
+                time.sleep(0.02)
+                watch.execute("SELECT FROM pg_locks WHERE NOT granted")
+            cursor.execute(f"CREATE TABLE wdh_load (\n{plan._receipts_definition()}\n); COMMIT")
+            assert second.result().loaded
+    assert job.query("SELECT table_name FROM wdh_load") == [("performance",)]

@@ -162,7 +162,7 @@ def test_runs_share_only_where_each_has_join(job: Job, luigid: Luigid) -> None:
 
 def test_what_a_killed_run_was_at_is_done_by_the_other(job: Job, luigid: Luigid) -> None:
     """Luigi's worker would end while the step of the dead one still counts as running."""
-    send(job, 6, rows=300)
+    send(job, 40, rows=50)
     first = job.start(job.wdh_command(*joined(luigid)))
     await_step(first, "ReadExcel")
     second = job.start(job.wdh_command(*joined(luigid)))
@@ -171,8 +171,8 @@ def test_what_a_killed_run_was_at_is_done_by_the_other(job: Job, luigid: Luigid)
     first.communicate()
     done = ended(second)
     assert done.returncode == 0, done.stderr
-    assert job.query("SELECT count(*), count(DISTINCT source) FROM wdh_load") == [(6, 6)]
-    assert len(job.table()) == 1800
+    assert job.query("SELECT count(*), count(DISTINCT source) FROM wdh_load") == [(40, 40)]
+    assert len(job.table()) == 2000
 
 
 def test_luigid_may_die_and_come_back(job: Job, luigid: Luigid) -> None:

@@ -459,14 +459,15 @@ def lock_key(schema: str, name: str) -> str:
 def _create(place: Place, name: str, definition: str, comment: str, index: str = "") -> str:
     """Create a table where it is missing; asked first, as CREATE … IF NOT EXISTS wants the right to create."""
     full = qualified(place.schema, name)
-    # Two loads of different tables may both find the receipts missing: the second waits and looks again.
+    # Two loads of different tables may both find the receipts missing: the second waits, and tries. To ask again would
+    # not do, as what PostgreSQL remembers not to be there is forgotten only on the way to make it.
     body = (
         f"IF to_regclass({literal(full)}) IS NULL THEN\n"
         f"    PERFORM pg_advisory_xact_lock({lock_key(place.schema, 'create ' + name)});\n"
-        f"    IF to_regclass({literal(full)}) IS NULL THEN\n"
+        f"    BEGIN\n"
         f"        CREATE TABLE {full} (\n{definition}\n        );\n"
         + (f"        {index}\n" if index else "")
-        + "    END IF;\nEND IF;"
+        + "    EXCEPTION WHEN duplicate_table THEN\n        NULL;\n    END;\nEND IF;"
     )
     return f"-- {comment}, if missing.\n{_do(body)}\n"
 

@@ -41,7 +41,7 @@ def luigid(tmp_path: Path) -> Iterator[Luigid]:
 def send(job: Job, count: int, rows: int = 1) -> None:
     """Put workbooks of so many sources into the inbox."""
     for number in range(count):
-        codes = [f"P{number}-{row}" for row in range(rows)]
+        codes = [f"P{number}.{row}" for row in range(rows)]
         workbook(job.inbox / f"{number:02}号_{NAME}", [[2024, 11, code, "600001", 0.055, 1.05, 1] for code in codes])
 
 
@@ -143,7 +143,7 @@ def test_many_workbooks_are_told_to_luigi_some_at_a_time(job: Job) -> None:
     code = "from wdh_luigi import command, crew; crew._WAVE = 3; command.main()"
     done = ended(job.start([sys.executable, "-c", code, *LOAD]))
     assert done.returncode == 30
-    assert [code for _, code, *_ in job.table()] == [f"P{number}0" for number in range(4)]
+    assert [code for _, code, *_ in job.table()] == [f"P{number}.0" for number in range(4)]
     assert len(errors(done)) == 1
     send(job, 8)
     done = ended(job.start([sys.executable, "-c", code, *LOAD]))

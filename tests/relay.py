@@ -58,7 +58,7 @@ class Relay:
         uri: the libpq URI of the database behind.
     Attributes:
         uri: the libpq URI of the same database through the relay.
-        messages: what clients sent up to now, as the first line of each statement, or the message's type.
+        messages: what clients sent up to now, as the text of each statement, or the message's type.
     """
 
     def __init__(self, uri: str) -> None:
@@ -107,10 +107,10 @@ class Relay:
             self._is_due, self._action, self._when = (lambda: len(self.messages) == number), action, when
 
     def at_words(self, words: str, action: Action, when: When = "before") -> None:
-        """Do something once, at the client's first statement from now on that begins with words."""
+        """Do something once, at the client's first statement from now on that holds words."""
         with self._lock:
             self.messages.clear()
-            self._is_due, self._action, self._when = (lambda: self.messages[-1].startswith(words)), action, when
+            self._is_due, self._action, self._when = (lambda: words in self.messages[-1]), action, when
 
     @property
     def struck(self) -> bool:
@@ -179,7 +179,7 @@ class Relay:
 
     def _due(self, kind: bytes, message: bytes) -> Action | None:
         with self._lock:
-            words = message[5:].decode(errors="replace").strip("\0\n").partition("\n")[0] if kind == b"Q" else ""
+            words = message[5:].decode(errors="replace").strip("\0\n") if kind == b"Q" else ""
             self.messages.append(words or kind.decode())
             if self._action is None or not self._is_due():
                 return None

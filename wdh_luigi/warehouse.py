@@ -319,9 +319,8 @@ def apply(
         if plan_digest not in (None, written.plan_digest):
             raise PlanError(str(path), "is another plan than was written there", "delete it and run again")
         with locked(connection, written.place, written.lock_timeout):
-            present = newest_receipt(connection, written.place)
-            again = reverted_too and present is not None and present.reverted is not None
-            if present is not None and not again and is_loaded(present, written.digest, written.replace):
+            present = _loaded_already(connection, written)
+            if present is not None and not (reverted_too and present.reverted):
                 return Applied(False, present)
             check(connection)
             _run(connection, _Script(file, written, path, progress), committing)
@@ -329,6 +328,16 @@ def apply(
                 loaded = _newest(cursor, written.place)
     assert loaded is not None, "the plan wrote its receipt"
     return Applied(True, _receipt(loaded, rows_stand=True))
+
+
+def _loaded_already(connection: Connection, written: plan.Written) -> Receipt | None:
+    """Return the receipt of a plan's place where that holds the plan's records; its rows are counted only then."""
+    with _asking("the receipts", connection), connection.cursor() as cursor:
+        newest = _newest(cursor, written.place)
+    if newest is None or newest["records_digest"] != written.digest:
+        return None
+    present = newest_receipt(connection, written.place)
+    return present if is_loaded(present, written.digest, written.replace) else None
 
 
 def apply_once(
@@ -561,7 +570,7 @@ class _Script:
             row = self._row_of_line(int(line[1]))
             return self._cells(row, [line[2]] if line[2] else [])
         insert = self._statement
-        if not insert.startswith(b"INSERT INTO " + self._written.place.target.encode()):
+        if not plan.inserts(insert, self._written.place):
             return None
         self._start()
         try:

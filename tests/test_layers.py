@@ -27,7 +27,7 @@ LAYERS = [
     {"discover", "workbook", "plan", "report", "rejects", "progress", "logs"},
     {"domains"},
     {"schema"},
-    {"spellings"},
+    {"spellings", "batches"},
     {"cells", "config", "targets", "embedded", "lock", "keys"},
     {"errors"},
 ]

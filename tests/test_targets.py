@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
-from contextlib import closing
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -226,17 +224,3 @@ def test_a_digest_depends_on_the_values_alone(tmp_path: Path) -> None:
     assert len(targets.digest_of("\ud800")) == 32
     (tmp_path / "x").write_bytes(b"bytes")
     assert targets.file_digest(tmp_path / "x") == hashlib.sha256(b"bytes").hexdigest()
-
-
-@pytest.mark.parametrize("rows", [0, 1, 1000])
-def test_rows_are_counted_as_another_process_writes_them(tmp_path: Path, rows: int) -> None:
-    """The count never exceeds what was written, also in the middle of a row and after the list's end."""
-    whole = io.BytesIO()
-    targets.write_rows(whole, ([number, ["a\n]", "b"]] for number in range(rows)))
-    path = tmp_path / "rows.json"
-    path.touch()
-    with closing(targets.RowCounter(path)) as counter, path.open("ab", buffering=0) as file:
-        for at in range(0, len(whole.getvalue()), 997):
-            file.write(whole.getvalue()[at : at + 997])
-            assert counter.count() <= rows
-        assert counter.count() == rows

@@ -22,13 +22,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError, field_validator
 
 from wdh_luigi import targets, validate
+from wdh_luigi.batches import Batch, Column
 from wdh_luigi.cells import MERGED, Cell, ErrorCell, NumberCell
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.domains.trustee_performance import DOMAIN
 from wdh_luigi.errors import WorkbookError
 from wdh_luigi.schema import Code, Domain, Month, PeriodCells, PerUnit, Reading, Record
 from wdh_luigi.workbook import Profile, Table, headings
-from wdh_luigi.workbook.book import Merge, Row, Sheet
+from wdh_luigi.workbook.book import Book, Merge, Row, Sheet
 
 HEADINGS = ["年", "月", "计划代码", "公司代码", "收益率", "净值", "规模"]
 KEY = ["report_date", "plan_code", "company_code"]
@@ -38,7 +39,7 @@ GOOD = [2024, 11, "P1", "6", 0.055, 1.05, 100]
 FULL = {name: at for at, name in enumerate(DOMAIN.sheet_columns)}
 
 
-class ListedBook:
+class ListedBook(Book):
     """A workbook of one sheet whose rows are listed."""
 
     def __init__(self, rows: Iterable[Sequence[Cell]], gives_formats: bool = True) -> None:
@@ -187,6 +188,32 @@ def test_the_fast_way_says_what_the_model_says(rows: list[tuple[Cell, ...]], rea
             assert problems == []
             assert record == plain
             assert repr(record) == repr(plain)
+
+
+FLOATS = st.floats(-11, 200, allow_nan=False) | st.decimals(-2, 200, places=4).map(float)
+COLUMNS = st.lists(FLOATS, min_size=1, max_size=30) | st.lists(ANY, min_size=1, max_size=30)
+
+
+@given(COLUMNS, COLUMNS, COLUMNS, st.sampled_from(["", "0.00%", '0.00"万元"', "0000"]), READINGS)
+@example([0.00005, -0.00005, -0.0], [1.00005], [0.005], "", Reading())
+@example([0.055, "5.5%", -0.2, 0.7], [1.0], [1e15], "0.00%", Reading(percent=frozenset({"return_rate"})))
+def test_rows_side_by_side_say_what_each_says_alone(
+    rates: list[Cell], values: list[Cell], amounts: list[Cell], number_format: str, reading: Reading
+) -> None:
+    """However many are cleaned at a time, and whether a format is told of a column or of each of its numbers."""
+    figures = [Column(cells, number_format) for cells in (rates, values, amounts)]
+    size = max(map(len, (rates, values, amounts)))
+    figures = [column._replace(cells=[*column.cells, *[None] * (size - len(column.cells))]) for column in figures]
+    codes = [Column([f"P{at}" for at in range(size)]), Column(["6"])]
+    batch = Batch(range(2, size + 2), [Column([2024]), Column([11]), Column([None]), *codes, *figures])
+    together = validate.Clean(DOMAIN, FULL, reading)
+    for _ in range(2):  # once more, when all is known
+        said = together.columns(batch)
+        for at, (_, cells) in enumerate(batch.by_rows()):
+            record, problems = validate.Clean(DOMAIN, FULL, reading).row(cells)
+            assert [one for column in said.values() for one in column.problems.get(at, ())] == problems
+            if record is not None:
+                assert repr([column.value(at) for column in said.values()]) == repr([value for _, value in record])
 
 
 def test_a_domain_with_rules_beside_its_fields_is_refused() -> None:

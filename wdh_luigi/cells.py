@@ -52,6 +52,7 @@ class NumberCell:
 
 
 Cell = None | bool | int | float | str | date | datetime | time | timedelta | ErrorCell | NumberCell
+Row = tuple[int, list[Cell]]  # the number that Excel shows, and the cells from column A
 
 
 @cache
@@ -148,15 +149,16 @@ def to_json(cell: Cell) -> Any:
 
 def row_to_json(row: list[Cell]) -> list[Any]:
     """Return a row's cells as JSON keeps them."""
-    return [cell if type(cell) in _PLAIN else to_json(cell) for cell in row]
+    return [cell if type(cell) in PLAIN else to_json(cell) for cell in row]
 
 
 def row_from_json(row: list[Any]) -> list[Cell]:
     """Return the cells that row_to_json made this of."""
-    return [cell if type(cell) in _PLAIN else from_json(cell) for cell in row]
+    return [cell if type(cell) in PLAIN else from_json(cell) for cell in row]
 
 
-_PLAIN = frozenset({type(None), bool, int, float, str})
+# What JSON has a type for.
+PLAIN: frozenset[type] = frozenset({type(None), bool, int, float, str})
 
 
 def from_json(value: Any) -> Cell:

@@ -18,7 +18,7 @@ from annotated_types import BaseMetadata, GroupedMetadata
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from wdh_luigi import spellings
-from wdh_luigi.cells import Cell
+from wdh_luigi.cells import Cell, scales_percent
 
 # What a workbook of rejects is called, and its column of the rows that they had in the original.
 CORRECTION, ORIGINAL_ROW = "更正", "原行号"
@@ -157,9 +157,9 @@ class Figure(FieldKind):
             return []
         return [f"{self.column.word} {value} {self.usual.else_}"]
 
-    def takes_as_is(self, name: str, reading: Reading) -> bool:
-        """Tell whether a bare number under the field is its value, but for rounding."""
-        return True
+    def takes_as_is(self, name: str, reading: Reading, number_format: str) -> bool:
+        """Tell whether a number under the field is its value, but for rounding; one without a format says no unit."""
+        return not number_format
 
     def sure(self) -> tuple[Decimal, Decimal]:
         """Return two ends: what lies between them, rounded, is within all bounds and usual."""
@@ -175,8 +175,8 @@ class Rate(Figure):
 
     unit = "rate"
 
-    def takes_as_is(self, name: str, reading: Reading) -> bool:
-        return name not in reading.percent
+    def takes_as_is(self, name: str, reading: Reading, number_format: str) -> bool:
+        return scales_percent(number_format) if number_format else name not in reading.percent
 
     def clean(self, cell: Any, info: ValidationInfo) -> Decimal | None:
         return spellings.to_ratio(cell, info.field_name in _reading(info).percent, self.places, _telling(info))
@@ -187,8 +187,8 @@ class Money(Figure):
 
     unit = "money"
 
-    def takes_as_is(self, name: str, reading: Reading) -> bool:
-        return reading.factors.get(name, 1) == 1
+    def takes_as_is(self, name: str, reading: Reading, number_format: str) -> bool:
+        return not number_format and reading.factors.get(name, 1) == 1
 
     def clean(self, cell: Any, info: ValidationInfo) -> Decimal | None:
         factor = _reading(info).factors.get(info.field_name or "", Decimal(1))

@@ -13,22 +13,20 @@ import hashlib
 import os
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-from wdh_luigi import cells, spellings, targets, validate
+from wdh_luigi import spellings, targets, validate
+from wdh_luigi.batches import Batch
+from wdh_luigi.cells import Row
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.errors import WdhError
 from wdh_luigi.schema import Domain, Reading
 from wdh_luigi.validate import Outcome
 from wdh_luigi.workbook import Extremes, Profile, guard
-from wdh_luigi.workbook.book import Row
-
-Batch = Sequence[tuple[int, list[Any]]]  # row numbers, and cells as JSON keeps them
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def sort(
     Sort rows into the files.
 
     Args:
-        batches: the rows as read_batches gives them.
+        batches: the rows as read.
         profile: its headings are what matters.
         reading: with what the rates mean.
     """
@@ -221,8 +219,8 @@ def _follow(
     os.close(telling)
     with os.fdopen(listening, "rb") as pipe:
         profile: Profile = pickle.load(pipe)
-        batches = targets.read_batches(rows_path, more=lambda: bool(pipe.read1(1 << 12)))
-        first = next(batches, [])
+        batches = read_batches(rows_path, more=lambda: bool(pipe.read1(1 << 12)))
+        first = next(batches, Batch([], []))
         rates = validate.rates(replace(profile, extremes=_extremes(profile, first)), config, domain, shown)
         reading = validate.with_rates(base(profile), rates)
         return sort(files, _chained(first, batches), domain, profile, config, reading)
@@ -233,28 +231,47 @@ def _chained(first: Batch, batches: Iterable[Batch]) -> Iterator[Batch]:
     yield from batches
 
 
-def _extremes(profile: Profile, rows: Batch) -> dict[str, Extremes]:
+def _extremes(profile: Profile, batch: Batch) -> dict[str, Extremes]:
     """Return the extremes of the first rows, by which those of all are guessed."""
     found = {name: Extremes() for name in profile.extremes}
     for name, extremes in found.items():
         at = profile.headings.columns[name]
-        for _, row in rows:
-            if bare := spellings.bare_number(cells.from_json(row[at])) if at < len(row) else None:
+        for place in range(len(batch.rows)):
+            if bare := spellings.bare_number(batch.cell(place, at)):
                 extremes.add(bare, "")
     return found
 
 
+def read_batches(path: Path, more: Callable[[], bool] = lambda: False) -> Iterator[Batch]:
+    """
+    Yield the rows of a file that write_batches wrote or is writing.
+
+    Args:
+        more: as in targets.read_batches.
+    """
+    for documents in targets.read_batches(path, more):
+        yield from map(Batch.of_document, documents)
+
+
 def rows_of(path: Path) -> Iterator[Row]:
     """Yield the rows of a file that was read."""
-    for number, row in targets.read_rows(path):
-        yield number, cells.row_from_json(row)
+    for batch in read_batches(path):
+        yield from batch.by_rows()
 
 
-def write_rows(file: targets.Output, rows: Iterable[Row], telling: Telling) -> None:
-    """Write rows as read, telling of each batch."""
+def write_batches(file: targets.Output, batches: Iterable[Batch], wrote: Callable[[int], None]) -> None:
+    """
+    Write rows as read, a JSON list of their batches, one a line.
 
-    def wrote() -> None:
+    Args:
+        wrote: called after each batch, and at the end, with the number of rows written so far.
+    """
+    writer, rows = targets.RowWriter(file), 0
+    for batch in batches:
+        writer.write(batch.document())
         file.flush()
-        telling.go_on()
-
-    targets.write_rows(file, ([number, cells.row_to_json(row)] for number, row in rows), wrote)
+        rows += len(batch.rows)
+        wrote(rows)
+    writer.close()
+    file.flush()
+    wrote(rows)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import mmap
+import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -156,7 +157,7 @@ class Steps:
                 self.file.path, self.file.reason, "give this user the right to read it, or send it again"
             )
         settings, open_book = load_settings(), workbook.opener(self.config.reader, self.file.path)
-        last_row = mmap.mmap(-1, _LAST_ROW_BYTES)  # shared with the reading process, which says it
+        seen = mmap.mmap(-1, _SEEN.size)  # shared with the reading process, which says it
         limits: Any = {
             "shown": self.file.path,
             "memory": settings.read_memory_mb << 20,
@@ -164,7 +165,6 @@ class Steps:
         }
         with (
             targets.atomic_write(self.rows_path) as file,
-            contextlib.closing(targets.RowCounter(Path(file.name))) as rows,
             sorting.ahead(
                 self._sorted_files, Path(file.name), self.domain, self.config, self._reading, **limits
             ) as ahead,
@@ -174,8 +174,8 @@ class Steps:
                 file,
                 open_book,
                 ahead.telling,
-                last_row,
-                watch=lambda: progress(rows.count(), int.from_bytes(last_row[:], "little") or None),
+                seen,
+                watch=lambda: _tell(progress, seen),
                 **limits,
             )
             self._check_unchanged()
@@ -187,15 +187,20 @@ class Steps:
         return profile
 
     def _read_into(
-        self, file: BinaryIO, open_book: workbook.OpenBook, telling: sorting.Telling, last_row: mmap.mmap
+        self, file: BinaryIO, open_book: workbook.OpenBook, telling: sorting.Telling, seen: mmap.mmap
     ) -> dict[str, Any]:
         """Write the rows as read into a file; return the sheet's profile."""
         table = workbook.open_table(self.path, self.file.path, self.config.sheet, self.domain, open_book)
         out = targets.Output(file, self.rows_path)
+        last_row = table.last_row() or 0
+
+        def wrote(rows: int) -> None:
+            seen[:] = _SEEN.pack(rows, last_row)
+            telling.go_on()
+
         try:
-            last_row[:] = (table.last_row() or 0).to_bytes(_LAST_ROW_BYTES, "little")
             telling.begin(table.profile)
-            sorting.write_rows(out, table.rows(), telling)
+            sorting.write_batches(out, table.batches(), wrote)
             return _profile_document(table.profile)
         finally:
             table.close()
@@ -219,7 +224,7 @@ class Steps:
         rates = validate.rates(profile, config, self.domain, shown)
         reading = validate.with_rates(self._reading(profile), rates)
         done = sorting.kept(files, rates.percent) or sorting.sort(
-            files, targets.read_batches(self.rows_path), self.domain, profile, config, reading
+            files, sorting.read_batches(self.rows_path), self.domain, profile, config, reading
         )
         outcome = done.outcome
         assert outcome.read == outcome.accepted + outcome.rejected + outcome.duplicate, outcome
@@ -418,9 +423,9 @@ class Processed:
             WorkDirError: what is there is not what was written.
         """
         found: dict[int, list[cells.Cell]] = {}
-        for number, row in targets.read_rows(self.rows_path):
+        for number, row in sorting.rows_of(self.rows_path):
             if number in wanted:
-                found[number] = [cells.from_json(value) for value in row]
+                found[number] = row
             if len(found) == len(wanted):
                 break
         return found
@@ -460,15 +465,23 @@ def _accounts(folder: Path) -> Iterator[dict[str, Any]]:
                     yield account
 
 
-_LAST_ROW_BYTES = 8
+_SEEN = struct.Struct("<QQ")  # rows read so far, and the sheet's last row where it says one
+
+
+def _tell(progress: Callable[[int, int | None], None], seen: mmap.mmap) -> None:
+    rows, last_row = _SEEN.unpack(seen[:])
+    progress(rows, last_row or None)
+
+
 _PACKAGE = Path(__file__).parent
 _CODE = {
-    "workbook": ("workbook", "cells.py", "spellings.py", "schema.py"),
+    "workbook": ("workbook", "batches.py", "cells.py", "spellings.py", "schema.py"),
     "validate": (
         "validate.py",
         "rejects.py",
         "schema.py",
         "spellings.py",
+        "batches.py",
         "cells.py",
         "steps.py",
         "sorting.py",

@@ -171,19 +171,12 @@ class RowWriter:
         self._file.write(b"[\n]\n" if self._between == b"[\n" else b"\n]\n")
 
 
-def write_rows(file: BinaryIO | Output, rows: Iterable[Any], wrote: Callable[[], None] = lambda: None) -> None:
-    """
-    Write a JSON list with one element a line, in bounded memory.
-
-    Args:
-        wrote: called after each batch, and at the end.
-    """
+def write_rows(file: BinaryIO | Output, rows: Iterable[Any]) -> None:
+    """Write a JSON list with one element a line, in bounded memory."""
     writer = RowWriter(file)
     for batch in batched(rows, BATCH_ROWS):
         writer.write_block(dump_lines(batch))
-        wrote()
     writer.close()
-    wrote()
 
 
 def batched(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
@@ -191,24 +184,6 @@ def batched(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
     iterator = iter(rows)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-class RowCounter:
-    """Counts the rows that write_rows has written so far, in this process or another; ``close`` lets go of the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._lines = 0
-
-    def count(self) -> int:
-        """Return how many elements the file holds by now; the last one counts when the list has ended."""
-        while chunk := self._file.read(1 << 20):
-            self._lines += chunk.count(b"\n")
-        return max(0, self._lines - 2)  # but for the list's brackets
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
 
 
 def read_rows(path: Path) -> Iterator[Any]:

@@ -8,25 +8,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
-from itertools import compress
+from itertools import chain, compress, repeat
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError, create_model
 
 from wdh_luigi import plan, spellings, targets
-from wdh_luigi.cells import Cell, NumberCell, from_json
+from wdh_luigi.batches import Batch, Column, in_batches
+from wdh_luigi.cells import Cell, NumberCell, Row
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.errors import WorkbookError
 from wdh_luigi.keys import Keys
 from wdh_luigi.schema import Domain, Figure, PeriodCells, PeriodError, Reading, Record
 from wdh_luigi.workbook import Extremes, Profile
-from wdh_luigi.workbook.book import Row
 from wdh_luigi.workbook.headings import letters
 
 LARGEST_RATIO = Decimal("0.3")
 SMALLEST_PERCENT = Decimal(1)
 _EXAMPLES = 5
 _REMEMBERED = 20_000  # distinct cells of one column: codes and periods repeat, figures need no more than a bound
+_FORMATS = 16  # number formats of one column of which that is remembered
 _LONG = 60  # characters, of a text that is not remembered, nor shown whole among the examples
 
 Problem = tuple[str, str, str]  # field, the sheet's column (one of Domain.sheet_columns, or ""), reason
@@ -56,62 +57,55 @@ class Clean:
 
     def row(self, cells: list[Cell]) -> tuple[Record | None, list[Problem]]:
         """Return the row's record, or what is wrong with it, all of it."""
-        columns = self.columns([cells])
-        problems = [problem for column in columns.values() for problem in column.problems.get(0, ())]
+        said = self.columns(Batch.of([(0, cells)]))
+        problems = [problem for values in said.values() for problem in values.problems.get(0, ())]
         if problems:
             return None, problems
-        return self._domain.model.model_construct(**{name: column.value(0) for name, column in columns.items()}), []
+        return self._domain.model.model_construct(**{name: values.value(0) for name, values in said.items()}), []
 
-    def columns(self, rows: Sequence[Sequence[Any]]) -> dict[str, Column]:
-        """Return what is said of the rows' cells, field by field; a cell may be as JSON keeps it."""
-        across = list(zip(*rows, strict=False))  # as far as the shortest row goes
-        cells = {name: self._column(at, across, rows) for name, at in self._at.items()}
-        said = {}
+    def columns(self, batch: Batch) -> dict[str, Values]:
+        """Return what is said of the rows' cells, field by field."""
+        cells = {name: self._column(at, batch) for name, at in self._at.items()}
+        said, rows = {}, len(batch.rows)
         for name, one in self._fields.items():
             if name == self._domain.period_field:
-                said[name] = one.of_periods(*(cells[part] for part in _PERIOD_PARTS))
+                said[name] = one.of_periods([cells[part] for part in _PERIOD_PARTS], rows)
             else:
-                said[name] = one.of_cells(cells[name])
+                said[name] = one.of_cells(cells[name], rows)
         return said
 
     @staticmethod
-    def _column(at: int | None, across: list[tuple[Any, ...]], rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
-        if at is None:
-            return [None] * len(rows)
-        if at < len(across):
-            return across[at]
-        return [cells[at] if at < len(cells) else None for cells in rows]
+    def _column(at: int | None, batch: Batch) -> Column:
+        return batch.columns[at] if at is not None and at < len(batch.columns) else _NO_COLUMN
 
-    def cell(self, name: str, cells: Sequence[Any]) -> Cell:
-        """Return the cell under a heading; None where the sheet has no such column."""
-        at = self._at[name]
-        return from_json(cells[at]) if at is not None and at < len(cells) else None
+    def cell(self, name: str, batch: Batch, place: int) -> Cell:
+        """Return the cell under a heading of a row of the batch; None where the sheet has no such column."""
+        return batch.cell(place, self._at[name])
 
 
+_NO_COLUMN = Column([None])
 _PERIOD_PARTS = ("year", "month", "report_period")
 
 
 class _Said(NamedTuple):
-    """What is said of one cell: its value as COPY and as JSON take it, what is wrong, and what is doubtful about it."""
+    """What is said of one cell: its value as COPY takes it, what is wrong, and what is doubtful about it."""
 
     as_copy: str
-    as_json: str
     problems: Sequence[Problem] = ()
     doubts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Column:
+class Values:
     """
     What is said of a field's cells, of a batch of rows.
 
     Attributes:
-        as_copy, as_json: the values, as COPY and as JSON take them.
+        as_copy: the values, as COPY takes them; neither COPY nor JSON needs anything in them escaped.
         problems, doubts: place -> what is wrong with the cell, or doubtful about it; of most there is none.
     """
 
     as_copy: Sequence[str]
-    as_json: Sequence[str]
     problems: Mapping[int, Sequence[Problem]]
     doubts: Mapping[int, Sequence[str]]
     read: Callable[[str], Any]
@@ -120,11 +114,18 @@ class Column:
         """Return a cell's value."""
         return None if self.as_copy[at] == plan.NULL else self.read(self.as_copy[at])
 
-    def chosen(self, mask: Sequence[bool]) -> Column:
+    def chosen(self, mask: Sequence[bool]) -> Values:
         """Return what is said of some of the cells; in them nothing is wrong."""
         places = {old: new for new, old in enumerate(at for at, one in enumerate(mask) if one)}
         doubts = {places[at]: doubts for at, doubts in self.doubts.items() if mask[at]}
-        return Column(list(compress(self.as_copy, mask)), list(compress(self.as_json, mask)), {}, doubts, self.read)
+        return Values(list(compress(self.as_copy, mask)), {}, doubts, self.read)
+
+    def of_all(self, rows: int) -> Values:
+        """Return the same, said of one cell, of so many."""
+        every = range(rows)
+        problems = dict.fromkeys(every, self.problems[0]) if self.problems else {}
+        doubts = dict.fromkeys(every, self.doubts[0]) if self.doubts else {}
+        return Values([self.as_copy[0]] * rows, problems, doubts, self.read)
 
 
 _READ: dict[str, Callable[[str], Any]] = {"figure": Decimal, "period": date.fromisoformat, "code": str}
@@ -138,57 +139,70 @@ class _Field:
         fields: Any = {name: (model.model_fields[name].rebuild_annotation(), ...)}
         self._model = create_model(f"{model.__name__}_{name}", __config__=model.model_config, **fields)
         self._name = name
+        self._kind = kind
         self._reading = reading
-        self._doubts = kind.doubts
         self._read = _READ[kind.column.kind]
-        self._sure = _Sure(kind if isinstance(kind, Figure) and kind.takes_as_is(name, reading) else None)
-        self._known: dict[Any, _Said] = {}
-        self._all_well = True  # of no cell so far was anything said but its value
+        self._known: dict[str, _Known] = {}  # by the number format of the column's numbers
 
     def __call__(self, cell: Any) -> tuple[Any, Sequence[Problem]]:
         """Return a cell's value, or what is wrong with it."""
-        column = self.of_cells([cell])
-        return (None, column.problems[0]) if column.problems else (column.value(0), [])
+        values = self.of_cells(Column([cell]), 1)
+        return (None, values.problems[0]) if values.problems else (values.value(0), [])
 
-    def of_cells(self, cells: Sequence[Any]) -> Column:
+    def of_cells(self, column: Column, rows: int) -> Values:
         """Return what is said of each of a column's cells."""
-        keys = [
-            cell if type(cell) in _DISTINCT else tuple(cell.items()) if type(cell) is dict else _distinct(cell)
-            for cell in cells
-        ]
-        return self._said(keys, lambda at: from_json(cells[at]))
+        cells, number_format = column
+        known = self._of_format(number_format)
+        keys = cells
+        if not set(map(type, cells)) <= _DISTINCT:
+            keys = [
+                cell if type(cell) in _DISTINCT else tuple(cell.items()) if type(cell) is dict else _distinct(cell)
+                for cell in cells
+            ]
+        values = self._said(known, keys, column.at)
+        return values if len(cells) == rows else values.of_all(rows)
 
-    def of_periods(self, *parts: Sequence[Any]) -> Column:
+    def of_periods(self, parts: Sequence[Column], rows: int) -> Values:
         """Return what is said of the parts of each row's period."""
-        if any(dict in map(type, part) for part in parts):
-            parts = tuple([from_json(cell) for cell in part] for part in parts)
-        keys = list(zip(*parts, *(map(type, part) for part in parts), strict=True))
-        return self._said(keys, lambda at: PeriodCells(*(part[at] for part in parts)))
+        alike = all(len(part.cells) == 1 for part in parts)
+        each = [part.each(1 if alike else rows) for part in parts]
+        keys = list(zip(*each, *(map(type, cells) for cells in each), strict=True))
+        values = self._said(self._of_format(""), keys, lambda at: PeriodCells(*(cells[at] for cells in each)))
+        return values.of_all(rows) if alike else values
 
-    def _said(self, keys: Sequence[Any], cell: Callable[[int], Any]) -> Column:
-        known, low, high, form = self._known, self._sure.low, self._sure.high, self._sure.form
-        found: list[Any] = list(map(known.get, keys))
-        for at, said in enumerate(found):
-            if said is not None:
-                continue
-            key = keys[at]
-            if type(key) is float and low < key < high and float(text := form % key) == key:
-                found[at] = (text, f'"{text}"', (), ())
-            else:
-                found[at] = known.get(key) or self._sure.rounded(key) or self._learn(key, cell(at))
-        if len(known) >= _REMEMBERED:
-            known.clear()
-        as_copy, as_json, problems, doubts = zip(*found, strict=True)
-        if self._all_well:
-            return Column(as_copy, as_json, {}, {}, self._read)
-        wrong = {at: one for at, one in enumerate(problems) if one}
-        return Column(as_copy, as_json, wrong, {at: one for at, one in enumerate(doubts) if one}, self._read)
+    def _of_format(self, number_format: str) -> _Known:
+        known = self._known.get(number_format)
+        if known is None:
+            kind = self._kind
+            sure = isinstance(kind, Figure) and kind.takes_as_is(self._name, self._reading, number_format)
+            if len(self._known) == _FORMATS:
+                self._known.clear()
+            known = self._known[number_format] = _Known(_Sure(kind if sure and isinstance(kind, Figure) else None))
+        return known
 
-    def _learn(self, key: Any, cell: Any) -> _Said:
-        said = self._validate(cell)
-        self._all_well = self._all_well and not said.problems and not said.doubts
-        if (not isinstance(cell, str) or len(cell) <= _LONG) and len(self._known) < _REMEMBERED:
-            self._known[key] = said
+    def _said(self, known: _Known, keys: Sequence[Any], cell: Callable[[int], Any]) -> Values:
+        found: list[Any] = list(map(known.well.get, keys))
+        problems: dict[int, Sequence[Problem]] = {}
+        doubts: dict[int, Sequence[str]] = {}
+        if None in found:
+            known.sure.fill(found, keys)
+            for at in [at for at, text in enumerate(found) if text is None]:
+                key = keys[at]
+                found[at] = known.well.get(key)  # by now, from a row above
+                if found[at] is not None:
+                    continue
+                said = known.other.get(key) or self._learn(known, key, cell(at))
+                found[at] = said.as_copy
+                if said.problems:
+                    problems[at] = said.problems
+                if said.doubts:
+                    doubts[at] = said.doubts
+        return Values(found, problems, doubts, self._read)
+
+    def _learn(self, known: _Known, key: Any, cell: Any) -> _Said:
+        said = known.sure.rounded(key) or self._validate(cell)
+        if not isinstance(cell, str) or len(cell) <= _LONG:
+            known.remember(key, said)
         return said
 
     def _validate(self, cell: Any) -> _Said:
@@ -196,47 +210,79 @@ class _Field:
             record = self._model.model_validate({self._name: cell}, context=self._reading)
         except ValidationError as error:
             found = [(self._name, *one) for problem in error.errors() for one in _reasons(problem, self._name)]
-            return _Said(plan.NULL, "null", found)
+            return _Said(plan.NULL, found)
         value = getattr(record, self._name)
-        doubts = self._doubts(value, self._reading)
-        return _Said(plan.copy_value(value), targets.dumps(value).decode(), (), doubts)
+        return _Said(plan.copy_value(value), (), self._kind.doubts(value, self._reading))
+
+
+class _Known:
+    """
+    What was said of cells, each once.
+
+    Attributes:
+        well: cell -> its value as COPY takes it, of cells of which nothing else was said.
+        other: cell -> what was said of it, of all others.
+        sure: says the same of plain numbers, without asking the model.
+    """
+
+    def __init__(self, sure: _Sure) -> None:
+        self.well: dict[Any, str] = {}
+        self.other: dict[Any, _Said] = {}
+        self.sure = sure
+
+    def remember(self, key: Any, said: _Said) -> None:
+        """Remember what was said of a cell, among so many."""
+        if len(self.well) + len(self.other) >= _REMEMBERED:
+            self.well.clear()
+            self.other.clear()
+        if said.problems or said.doubts:
+            self.other[key] = said
+        else:
+            self.well[key] = said.as_copy
 
 
 class _Sure:
     """
-    Numbers of which no more need be asked: bare, between ends where no bound is near, and only to be rounded.
+    Numbers of which no more need be asked: between ends where no bound is near, and only to be rounded.
 
-    Figures are seldom twice the same, and are most of what validation costs.
-
-    Attributes:
-        low, high: of a number between them with so few decimals that ``form`` keeps it, ``form`` makes the exact text:
-            no two decimals of up to 15 digits are the same float. Zero, of which there are two, is not between them.
-        form: with the column's decimals.
+    Figures are seldom twice the same, and are most of what validation costs. A number with so few decimals that the
+    column's keep it is written with these: no two decimals of up to 15 digits are the same float.
     """
 
     def __init__(self, kind: Figure | None) -> None:
-        self.low, self.high, self.form = 0.0, 0.0, ""
         self._ends = (Decimal(0), Decimal(0))
+        self._low, self._high, self._form = 0.0, 0.0, ""
         if kind is not None:
             self._ends = kind.sure()
             exact = 10.0 ** (_EXACT_DIGITS - kind.places)
-            self.low, self.high = max(float(self._ends[0]), 0.0), min(float(self._ends[1]), exact)
-            self.form = f"%.{kind.places}f"
+            self._low, self._high = max(float(self._ends[0]), -exact), min(float(self._ends[1]), exact)
+            self._form = f"%.{kind.places}f"
             self._unit = Decimal(1).scaleb(-kind.places)
 
+    def fill(self, found: list[Any], cells: Sequence[Any]) -> None:
+        """Write the values of such numbers, as COPY takes them, into what was found of cells."""
+        low, high = self._low, self._high
+        places = [at for at, text in enumerate(found) if text is None and type(cells[at]) is float]
+        places = [at for at in places if low < cells[at] < high and cells[at]]  # not zero, of which there are two
+        numbers = [cells[at] for at in places]
+        texts = ("\n".join([self._form] * len(numbers)) % tuple(numbers)).split("\n")
+        for at, number, text in zip(places, numbers, texts, strict=False):
+            if float(text) == number:
+                found[at] = text
+
     def rounded(self, cell: Any) -> _Said | None:
-        """Return what the model would say of a cell that is a number to be rounded, or a negative one."""
+        """Return what the model would say of a cell that is a number to be rounded."""
         low, high = self._ends
         if type(cell) is not float or not float(low) < cell < float(high):
             return None
         value = Decimal(repr(cell)).quantize(self._unit, ROUND_HALF_UP)
         if not value or not low < value < high:
             return None
-        return _Said(str(value), f'"{value}"')
+        return _Said(str(value))
 
 
 _EXACT_DIGITS = 15
-_DISTINCT = frozenset({float, str})
+_DISTINCT = frozenset({float, str, type(None)})
 
 
 def _distinct(cell: Any) -> Any:
@@ -369,7 +415,7 @@ class Records:
     """
 
     rows: Sequence[int]
-    columns: Mapping[str, Column]
+    columns: Mapping[str, Values]
     texts: Sequence[str]
     has_data: Sequence[bool]
     warnings: Mapping[int, Sequence[str]]
@@ -379,26 +425,37 @@ class Records:
         for at, row in enumerate(self.rows):
             yield {
                 "row": row,
-                **{name: column.value(at) for name, column in self.columns.items()},
+                **{name: values.value(at) for name, values in self.columns.items()},
                 "has_performance_data": self.has_data[at],
                 "validation_warnings": list(self.warnings.get(at, ())),
             }
 
     def lines(self) -> bytes:
         """Return the documents as JSON, one a line; put together of what is known of each cell."""
-        names = ",".join(targets.dumps(name).decode().replace("%", "%%") + ":%s" for name in self.columns)
-        line = f'{{"row":%d,{names},"has_performance_data":%s,"validation_warnings":%s}}\n'
-        has_data = ["true" if one else "false" for one in self.has_data]
+        parts: list[Iterable[str]] = [repeat('{"row":'), map(str, self.rows)]
+        for name, values in self.columns.items():
+            before, texts = f",{targets.dumps(name).decode()}:", values.as_copy
+            if plan.NULL in texts:
+                parts += [repeat(before), ["null" if text == plan.NULL else f'"{text}"' for text in texts]]
+            else:
+                parts += [repeat(f'{before}"'), texts, repeat('"')]
+        parts += [repeat(',"has_performance_data":'), ["true" if one else "false" for one in self.has_data]]
         warnings = self._warnings(lambda found: targets.dumps(list(found)).decode())
-        columns = (column.as_json for column in self.columns.values())
-        return "".join(map(line.__mod__, zip(self.rows, *columns, has_data, warnings, strict=True))).encode()
+        parts += [repeat(',"validation_warnings":'), warnings, repeat("}\n")]
+        return "".join(chain.from_iterable(zip(*parts, strict=False))).encode()
 
     def copied(self) -> bytes:
         """Return them as the lines of a plan's COPY."""
-        has_data = ["t" if one else "f" for one in self.has_data]
-        warnings = self._warnings(plan.copy_warnings)
-        lines = map("%s\t%s\t%s\t%d\n".__mod__, zip(self.texts, has_data, warnings, self.rows, strict=True))
-        return "".join(lines).encode()
+        has_data = ["\tt\t" if one else "\tf\t" for one in self.has_data]
+        parts = [
+            self.texts,
+            has_data,
+            self._warnings(plan.copy_warnings),
+            repeat("\t"),
+            map(str, self.rows),
+            repeat("\n"),
+        ]
+        return "".join(chain.from_iterable(zip(*parts, strict=False))).encode()
 
     def _warnings(self, spell: Callable[[Sequence[str]], str]) -> list[str]:
         spelt = ["[]"] * len(self.rows)
@@ -429,11 +486,11 @@ class Validation:
 
     def accepted(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
         """Yield each record that is accepted: row, the fields, has_performance_data and validation_warnings."""
-        for records in self.records(targets.batched(rows, targets.BATCH_ROWS)):
+        for records in self.records(in_batches(rows)):
             yield from records.documents()
 
-    def records(self, batches: Iterable[Sequence[tuple[int, Sequence[Any]]]]) -> Iterator[Records]:
-        """Yield the records that are accepted of each batch of rows; a cell may be as JSON keeps it."""
+    def records(self, batches: Iterable[Batch]) -> Iterator[Records]:
+        """Yield the records that are accepted of each batch of rows."""
         for batch in batches:
             rows, columns = self._understood(batch)
             for text, count in Counter(columns[self._domain.period_field].as_copy).items():
@@ -441,41 +498,41 @@ class Validation:
             yield self._first(rows, columns)
         self._settle()
 
-    def _understood(self, batch: Sequence[tuple[int, Sequence[Any]]]) -> tuple[list[int], dict[str, Column]]:
+    def _understood(self, batch: Batch) -> tuple[Sequence[int], dict[str, Values]]:
         """Return the rows that make records, and tell of those that do not."""
-        rows, columns = [row for row, _ in batch], self._clean.columns([cells for _, cells in batch])
+        rows, columns = batch.rows, self._clean.columns(batch)
         self.outcome.read += len(rows)
-        wrong = sorted(set().union(*(column.problems for column in columns.values())))
+        wrong = sorted(set().union(*(values.problems for values in columns.values())))
         if not wrong:
             return rows, columns
         self.outcome.rejected += len(wrong)
         mask = [True] * len(rows)
         for at in wrong:
             mask[at] = False
-            for column in columns.values():
-                for problem in column.problems.get(at, ()):
-                    self._tell(*batch[at], *problem)
-        return list(compress(rows, mask)), {name: column.chosen(mask) for name, column in columns.items()}
+            for values in columns.values():
+                for problem in values.problems.get(at, ()):
+                    self._tell(batch, at, *problem)
+        return list(compress(rows, mask)), {name: values.chosen(mask) for name, values in columns.items()}
 
-    def _first(self, rows: list[int], columns: dict[str, Column]) -> Records:
+    def _first(self, rows: Sequence[int], columns: dict[str, Values]) -> Records:
         """Return the records of the rows whose key was not met before."""
-        texts = list(map("\t".join, zip(*(column.as_copy for column in columns.values()), strict=True)))
+        texts = list(map("\t".join, zip(*(values.as_copy for values in columns.values()), strict=True)))
         keys = list(map("\t".join, zip(*(columns[name].as_copy for name in self._key), strict=True)))
         first = self._keys.are_first(keys, texts, rows)
         if not all(first):
             rows, texts = list(compress(rows, first)), list(compress(texts, first))
-            columns = {name: column.chosen(first) for name, column in columns.items()}
+            columns = {name: values.chosen(first) for name, values in columns.items()}
         warnings = self._warnings(columns)
         self.outcome.warnings += len(warnings)
         return Records(rows, columns, texts, self._has_data(columns, len(rows)), warnings)
 
-    def _has_data(self, columns: dict[str, Column], count: int) -> list[bool]:
+    def _has_data(self, columns: dict[str, Values], count: int) -> list[bool]:
         figures = [columns[name].as_copy for name in self._domain.names("figure")]
         if any(plan.NULL not in column for column in figures):
             return [True] * count
         return [any(text != plan.NULL for text in of_row) for of_row in zip(*figures, strict=True)]
 
-    def _warnings(self, columns: dict[str, Column]) -> dict[int, Sequence[str]]:
+    def _warnings(self, columns: dict[str, Values]) -> dict[int, Sequence[str]]:
         """Gather what is doubtful of each record, of its figures first."""
         warnings: dict[int, Sequence[str]] = {}
         for name in (*self._domain.names("figure"), *self._domain.names("code"), self._domain.period_field):
@@ -506,13 +563,13 @@ class Validation:
             reason = f"the key ({shown}) stands also in row {', '.join(others)}{more}, with other values"
             self._record_reject(row, "", "", self._key[-1], shown, reason, kind="one key with differing values")
 
-    def _tell(self, number: int, cells: Sequence[Any], name: str, column: str, reason: str) -> None:
+    def _tell(self, batch: Batch, place: int, name: str, column: str, reason: str) -> None:
         """Reject a row for one bad cell, which stands in one of the sheet's columns."""
         if not column:  # of the period: any of its columns could say it
             column = next((part for part in self._domain.names("period") if part in self._columns), "")
-        at = self._columns.get(column)
+        at, number = self._columns.get(column), batch.rows[place]
         cell = f"{letters(at)}{number}" if at is not None else ""
-        shown = spellings.shown(self._clean.cell(column, cells)) if at is not None else ""
+        shown = spellings.shown(self._clean.cell(column, batch, place)) if at is not None else ""
         heading, kind = self._texts.get(column, ""), _VALUE.sub("…", reason)
         self._record_reject(number, cell, heading, name, shown, reason, kind=kind)
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from wdh_luigi.cells import Cell
-
-Row = tuple[int, list[Cell]]
+from wdh_luigi.batches import Batch, in_batches
+from wdh_luigi.cells import Row as Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,10 @@ class Book(Protocol):
     def rows(self, sheet: str) -> Iterator[Row]:
         """Yield a worksheet's rows, one (row number, cells) pair a row that holds a value."""
         ...
+
+    def batches(self, sheet: str) -> Iterator[Batch]:
+        """Yield the same rows, side by side."""
+        return in_batches(self.rows(sheet))
 
     def merges(self, sheet: str) -> list[Merge]:
         """List a worksheet's merged ranges."""

@@ -7,15 +7,18 @@ a text that looks like one, a formula never computed from a blank, a cell's numb
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from python_calamine_plus import CalamineWorkbook, SheetVisibleEnum
 
+from wdh_luigi.batches import BATCH_CELLS, BATCH_ROWS, Batch, Column, in_batches
 from wdh_luigi.cells import NEVER_COMPUTED, Cell, ErrorCell, format_matters
 from wdh_luigi.errors import WorkbookError
 from wdh_luigi.workbook import package, rules
@@ -29,8 +32,7 @@ _KINDS: dict[str, rules.TabKind] = {
 }
 _FAR = re.compile(r"[A-Z]{3}")  # a column beyond ZZ
 _LAST_ROW = re.compile(r"\d+$", re.ASCII)
-_PARTS = attrgetter("value", "data_type", "style_id")
-_ALL_PARTS = attrgetter("value", "data_type", "style_id", "formula")
+_PARTS = attrgetter("value"), attrgetter("data_type"), attrgetter("style_id")
 _REMEMBERED = 20_000  # cells
 _LONG = 60  # characters, of a text that is not remembered
 _MOST = 1e15  # beyond it, and for what is no number, rules.number has its say
@@ -51,7 +53,7 @@ def open_book(path: Path, shown: str) -> Book:
         return CalamineBook(path, shown)
 
 
-class CalamineBook:
+class CalamineBook(Book):
     """An .xlsx or .xlsm workbook, streamed."""
 
     gives_formats = True
@@ -76,40 +78,34 @@ class CalamineBook:
 
     def rows(self, sheet: str) -> Iterator[Row]:
         """Yield the rows that hold a value; a second sheet's rows end the first's."""
-        return self._rows(sheet) if self._is_worksheet(sheet) else iter(())
+        for batch in self.batches(sheet):
+            yield from batch.by_rows()
 
-    def _rows(self, sheet: str) -> Iterator[Row]:
+    def batches(self, sheet: str) -> Iterator[Batch]:
+        """Yield the same rows, side by side."""
+        if not self._is_worksheet(sheet):
+            return
         with rules.as_damaged(self._shown, sheet):
             stream = self._started.pop(sheet, None) or self._stream(sheet)
-        yield from rules.tidy(self._raw_rows(stream, sheet), self._merges[sheet], self._shown, sheet)
+        raw, merges = self._raw_batches(stream, sheet), self._merges[sheet]
+        if merges:
+            rows = (row for batch in raw for row in batch.by_rows())
+            yield from in_batches(rules.tidy(rows, merges, self._shown, sheet))
+        else:
+            yield from rules.tidy_batches(raw, self._shown, sheet)
 
-    def _raw_rows(self, stream: Any, sheet: str) -> Iterator[Row]:
+    def _raw_batches(self, stream: Any, sheet: str) -> Iterator[Batch]:
         with rules.as_damaged(self._shown, sheet):
             formats = [style["number_format"] or "" for style in stream.styles]
-            matters = {style: text for style, text in enumerate(formats) if format_matters(text)}
-            known = _Known(matters)
-            for number, cells in enumerate(stream, 1):  # rows that are not in the file come as blank ones
-                while cells and cells[-1].value == "" and cells[-1].formula is None:
-                    cells.pop()
-                rules.refuse_place(number, len(cells) or 1)
-                # A figure, the most frequent cell and the least often repeated, needs nothing done.
-                row = [
-                    value
-                    if type(value) is float
-                    and kind == "n"
-                    and style not in matters
-                    and not value.is_integer()
-                    and -_MOST < value < _MOST
-                    else known[value, kind, style]
-                    for value, kind, style in map(_PARTS, cells)
-                ]
-                if known.asks:
-                    known.asks = False
-                    row = [
-                        _cell(*_ALL_PARTS(one), matters) if cell is _ASK else cell
-                        for cell, one in zip(row, cells, strict=True)
-                    ]
-                yield number, row
+            columns = _Columns({style: text for style, text in enumerate(formats) if format_matters(text)})
+            above = 0
+            for first in stream:  # rows that are not in the file come as blank ones
+                size = max(1, min(BATCH_ROWS, BATCH_CELLS // max(1, len(first))))
+                rows = [first, *islice(stream, size - 1)]
+                found = columns.of(rows)
+                rules.refuse_place(above + len(rows), len(found) or 1)
+                yield Batch(range(above + 1, above + 1 + len(rows)), found)
+                above += len(rows)
 
     def _stream(self, sheet: str) -> Any:
         """
@@ -156,6 +152,94 @@ class CalamineBook:
     def close(self) -> None:
         """Let go of the file."""
         self._book.close()
+
+
+class _Columns:
+    """
+    Makes columns of what the stream says of cells: their values, kinds ("n" for a number, "s" for a text) and styles.
+
+    Args:
+        matters: style -> number format, of those that say more than the number.
+    """
+
+    def __init__(self, matters: dict[int, str]) -> None:
+        self._matters = matters
+        self._known = _Known(matters)
+
+    def of(self, rows: Sequence[Sequence[Any]]) -> list[Column]:
+        """Put rows of the stream side by side, as far as one holds anything."""
+        width = max(map(len, rows))
+        if any(len(row) < width for row in rows):
+            rows = [[*row, *[_NO_CELL] * (width - len(row))] for row in rows]
+        cells = list(chain.from_iterable(rows))
+        values, kinds, styles = (list(map(part, cells)) for part in _PARTS)
+        columns = [
+            self._column(values[at::width], kinds[at::width], styles[at::width], cells[at::width])
+            for at in range(width)
+        ]
+        while columns and columns[-1].cells == [None]:
+            columns.pop()
+        return columns
+
+    def _column(self, values: list[Any], kinds: list[str], styles: list[int], said: list[Any]) -> Column:
+        kind = set(kinds)
+        if kind == _TEXTS:
+            number_format: str | None = ""  # texts have no use for one
+        else:
+            number_format = self._format(values, kinds, styles)
+        if kind == _NUMBERS and number_format is not None and _are_plain(values):
+            return Column(values, number_format)
+        if number_format is None:
+            cells = list(map(self._known.__getitem__, zip(values, kinds, styles, strict=True)))
+        else:
+            cells = [
+                # A figure, the most frequent cell and the least often repeated, needs nothing done.
+                value
+                if type(value) is float and kind == "n" and not value.is_integer() and -_MOST < value < _MOST
+                else self._known[value, kind, _NO_STYLE]
+                for value, kind in zip(values, kinds, strict=True)
+            ]
+        if self._known.asks:
+            self._known.asks = False
+            for at, cell in enumerate(cells):
+                if cell is _ASK:
+                    style = styles[at] if number_format is None else _NO_STYLE
+                    cells[at] = _cell(values[at], kinds[at], style, said[at].formula, self._matters)
+        return Column([None] if not any(cell is not None for cell in cells) else cells, number_format or "")
+
+    def _format(self, values: list[Any], kinds: list[str], styles: list[int]) -> str | None:
+        """Return the number format that all numbers of a column have, "" where none matters; None where they differ."""
+        if self._matters.keys().isdisjoint(styles):
+            return ""
+        of_numbers = {
+            style for value, kind, style in zip(values, kinds, styles, strict=True) if kind == "n" and value != ""
+        }
+        if self._matters.keys().isdisjoint(of_numbers):
+            return ""
+        return self._matters.get(of_numbers.pop()) if len(of_numbers) == 1 else None
+
+
+def _are_plain(values: list[Any]) -> bool:
+    """Tell whether numbers are as a cell keeps them: whole ones int, all others float, and none too large."""
+    kind = set(map(type, values))
+    if kind == {float}:
+        return not any(map(float.is_integer, values)) and all(map(math.isfinite, values)) and _are_small(values)
+    return kind == {int} and _are_small(values)
+
+
+def _are_small(values: list[float]) -> bool:
+    return min(values) > -_MOST and max(values) < _MOST
+
+
+class _NoCell:
+    """Stands for a cell beyond the end of a row that is shorter than others."""
+
+    value, data_type, style_id, formula = "", "n", 0, None
+
+
+_NO_CELL = _NoCell()
+_NO_STYLE = -1
+_NUMBERS, _TEXTS = {"n"}, {"s"}
 
 
 class _Known(dict[tuple[Any, str, int], Any]):

@@ -44,7 +44,7 @@ def open_book(path: Path, shown: str) -> Book:
         return OdsBook(path, shown)
 
 
-class OdsBook:
+class OdsBook(Book):
     """A spreadsheet document, streamed anew for each question."""
 
     gives_formats = True

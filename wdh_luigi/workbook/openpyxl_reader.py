@@ -53,7 +53,7 @@ def open_book(path: Path, shown: str) -> Book:
         return OpenpyxlBook(path, shown)
 
 
-class OpenpyxlBook:
+class OpenpyxlBook(Book):
     """A workbook whose sheets openpyxl parses, each when its rows are asked for."""
 
     gives_formats = True

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Literal
 
+from wdh_luigi.batches import Batch
 from wdh_luigi.cells import Cell, ErrorCell, NumberCell, format_matters
 from wdh_luigi.errors import WdhError, WorkbookError
 from wdh_luigi.workbook.book import Merge, Row, Sheet
@@ -98,6 +99,30 @@ def tidy(rows: Iterable[Row], merges: Sequence[Merge], shown: str, sheet: str) -
             if (row - first + 1) * widest > MOST_CELLS:
                 refuse_box(row - first + 1, widest, shown, sheet)
             yield row, cells
+
+
+def tidy_batches(batches: Iterable[Batch], shown: str, sheet: str) -> Iterator[Batch]:
+    """Do the same to batches of rows, where there are no merges."""
+    first, widest = 0, 0
+    for batch in batches:
+        found = _without_blanks(batch)
+        if found.rows:
+            first, widest = first or found.rows[0], max(widest, len(found.columns))
+            refuse_box(found.rows[-1] - first + 1, widest, shown, sheet)
+            yield found
+
+
+def _without_blanks(batch: Batch) -> Batch:
+    """Leave out rows without a value, and columns at the end without one."""
+    columns = list(batch.columns)
+    while columns and all(cell is None for cell in columns[-1].cells):
+        columns.pop()
+    batch = Batch(batch.rows, columns)
+    if columns and not all(None in column.cells for column in columns):
+        return batch
+    each = [column.each(len(batch.rows)) for column in columns]
+    holding = [any(cell is not None for cell in cells) for cells in zip(*each, strict=True)]
+    return batch.chosen(holding)
 
 
 def refuse_box(rows: int, columns: int, shown: str, sheet: str) -> None:

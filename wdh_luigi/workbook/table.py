@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain, takewhile
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from wdh_luigi import spellings
-from wdh_luigi.cells import MERGED, Cell, ErrorCell
+from wdh_luigi.batches import Batch, Column
+from wdh_luigi.cells import MERGED, Cell, ErrorCell, NumberCell
 from wdh_luigi.errors import WorkbookError
 from wdh_luigi.schema import Domain
 from wdh_luigi.workbook import headings
@@ -78,7 +79,7 @@ class Table:
     """
     A domain's rows in one sheet of an open workbook.
 
-    ``rows()`` can be asked for once; ``profile`` is complete when it has ended.
+    ``batches()``, or ``rows()``, can be asked for once; ``profile`` is complete when it has ended.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Table:
         merges: Sequence[Merge],
         top: list[Row],
         domain: Domain,
-        begun: Iterator[Row] | None = None,
+        begun: Iterator[Batch] | None = None,
     ):
         """Make a table; ``begun`` are all of the sheet's rows, where a reader that was begun for the top goes on."""
         self._book = book
@@ -102,27 +103,54 @@ class Table:
         codes = [found.columns[name] for name in domain.names("code")]
         self._saying = codes + list(figures.values())
         self.profile.extremes = {name: Extremes() for name in figures}
-        self._bare = [_BareNumbers(at, self.profile.extremes[name]) for name, at in figures.items()]
+        self._bare = {at: _BareNumbers(at, self.profile.extremes[name]) for name, at in figures.items()}
         self.profile.merged = self._fill.downwards
 
     def rows(self) -> Iterator[Row]:
         """Yield the data rows, cells from column A, values of vertical merges filled in."""
-        above = self.profile.headings.row
-        for number, cells in self._begun or self._book.rows(self.profile.sheet):
-            if number <= above:
+        for batch in self.batches():
+            yield from batch.by_rows()
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the same rows, side by side."""
+        self._above = self.profile.headings.row
+        for batch in self._begun or self._book.batches(self.profile.sheet):
+            if batch.rows[0] <= self.profile.headings.row:
+                batch = batch.chosen([number > self.profile.headings.row for number in batch.rows])
+            found = self._data(self._fill.filled(batch)) if batch.rows else batch
+            if not found.rows:
                 continue
-            if number > above + 1:
-                self._skip(above + 1, number - 1, "blank")
-            above = number
-            self._fill.fill(number, cells)
+            self.profile.rows_read += len(found.rows)
+            for at, column in self._bare.items():
+                if at < len(found.columns):
+                    column.note(found.rows, found.columns[at])
+            yield found
+
+    def _data(self, batch: Batch) -> Batch:
+        """Return the data rows of a batch, and note the others, and those that are not there."""
+        rows = batch.rows
+        if rows[-1] - self._above == len(rows) and self._is_all_data(batch):
+            self._above = rows[-1]
+            return batch
+        chosen = []
+        for number, cells in batch.by_rows():
+            if number > self._above + 1:
+                self._skip(self._above + 1, number - 1, "blank")
+            self._above = number
             reason = self._no_data(cells)
             if reason:
                 self._skip(number, number, reason)
-                continue
-            self.profile.rows_read += 1
-            for column in self._bare:
-                column.note(number, cells)
-            yield number, cells
+            chosen.append(not reason)
+        return batch if all(chosen) else batch.chosen(chosen)
+
+    def _is_all_data(self, batch: Batch) -> bool:
+        """Tell at a glance whether all rows are data rows; where not, each is looked at."""
+        columns = batch.columns
+        for at in self._identity:
+            if at < len(columns) and any(type(cell) is str and _is_total(cell) for cell in _distinct(columns[at])):
+                return False
+        saying = (columns[at] for at in self._saying if at < len(columns))
+        return any(not any(map(_is_blank, _distinct(column))) for column in saying)
 
     def last_row(self) -> int | None:
         """Return the sheet's last row as the file says it, right or wrong; None where it says nothing."""
@@ -148,6 +176,11 @@ class Table:
         return f"no codes and no figures: {text[:60]}" if text else "blank"
 
 
+def _distinct(column: Column) -> set[Cell]:
+    """Return a column's cells, each once; of equal ones (1 and True) both say the same of totals and blanks."""
+    return set(column.cells)
+
+
 class _BareNumbers:
     """Notes the extremes of a column; most numbers lie between those known, and no Decimal is made of them."""
 
@@ -156,15 +189,30 @@ class _BareNumbers:
         self._extremes = extremes
         self._smallest, self._largest = math.inf, 0.0
 
-    def note(self, number: int, cells: Sequence[Cell]) -> None:
-        """Take in a row's number, if it is bare and not zero."""
-        cell = cells[self._at] if self._at < len(cells) else None
+    def note(self, rows: Sequence[int], column: Column) -> None:
+        """Take in the numbers of rows that are bare and not zero."""
+        if spellings.shows_percent(NumberCell(1, column.number_format)):  # no number in it is bare
+            column = Column([cell if type(cell) is str else None for cell in column.cells])
+        cells: Sequence[Any] = column.each(len(rows))
+        if set(map(type, cells)) <= _NUMBERS:
+            sizes = list(map(abs, cells))
+            if self._smallest < min(sizes) and max(sizes) < self._largest:
+                self._extremes.count += len(sizes)
+                return
+        for number, cell in zip(rows, cells, strict=True):
+            if cell is not None:
+                self._note(number, cell)
+
+    def _note(self, number: int, cell: Cell) -> None:
         if (type(cell) is float or type(cell) is int) and self._smallest < abs(cell) < self._largest:
             self._extremes.count += 1
         elif bare := _bare_number(cell):
             self._extremes.add(bare, f"{letters(self._at)}{number}")
             self._smallest = float(abs(self._extremes.smallest or bare))
             self._largest = float(abs(self._extremes.largest or bare))
+
+
+_NUMBERS = {int, float}
 
 
 def _short(function: Callable[[Cell], _Said]) -> Callable[[Cell], _Said]:
@@ -209,7 +257,16 @@ class _Merged:
             return _rows(merge) > 1 or len(span & self._figures) > 1
         return bool(span & self._identity)
 
-    def fill(self, number: int, cells: list[Cell]) -> None:
+    def filled(self, batch: Batch) -> Batch:
+        """Return the rows with what merged cells mean written into their cells; batches come downwards."""
+        if not self._coming and not self._open:
+            return batch
+        rows = list(batch.by_rows())
+        for number, cells in rows:
+            self._fill(number, cells)
+        return Batch.of(rows)
+
+    def _fill(self, number: int, cells: list[Cell]) -> None:
         """Write what the row's merged cells mean into its cells; rows come downwards."""
         while self._coming and self._coming[-1].first_row <= number:
             merge = self._coming.pop()
@@ -332,10 +389,15 @@ def _only_table(book: Book, domain: Domain, shown: str) -> Table:
 def _table(book: Book, sheet: Sheet, domain: Domain, shown: str, *, alone: bool = True) -> Table:
     """Find a sheet's table; ``alone``: no other sheet's rows are asked for before this one's, and end its own."""
     merges = book.merges(sheet.name)
-    rows = book.rows(sheet.name)
-    begun = list(islice(rows, SEARCHED_ROWS + 1))
-    top = [row for row in begun if row[0] <= SEARCHED_ROWS]
+    batches = book.batches(sheet.name)
+    begun = []
+    for batch in batches:
+        begun.append(batch)
+        if batch.rows[-1] > SEARCHED_ROWS:
+            break
+    rows = (row for batch in begun for row in batch.by_rows())
+    top = list(takewhile(lambda row: row[0] <= SEARCHED_ROWS, rows))
     if not top:
         raise MissingHeadings(shown, "the sheet is empty", "choose another sheet with --sheet", sheet=sheet.name)
     found = headings.find(top, merges, domain, shown, sheet.name)
-    return Table(book, sheet.name, found, merges, top, domain, chain(begun, rows) if alone else None)
+    return Table(book, sheet.name, found, merges, top, domain, chain(begun, batches) if alone else None)

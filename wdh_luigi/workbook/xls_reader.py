@@ -38,7 +38,7 @@ def open_book(path: Path, shown: str) -> Book:
         return XlsBook(path, shown)
 
 
-class XlsBook:
+class XlsBook(Book):
     """A workbook whose sheets xlrd parses, each when it is asked for."""
 
     gives_formats = True

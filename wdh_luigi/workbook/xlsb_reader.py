@@ -51,7 +51,7 @@ def open_book(path: Path, shown: str) -> Book:
         return XlsbBook(path, shown)
 
 
-class XlsbBook:
+class XlsbBook(Book):
     """A workbook of binary records, streamed."""
 
     gives_formats = True

@@ -372,8 +372,8 @@ class Run:
     @functools.cached_property
     def _reverted(self) -> dict[tuple[str, str], str]:
         """Return what was reverted of the run's places, by their period and source."""
-        any_place = steps_of(self.snapshot, self.snapshot.chosen[0].path).place
-        return warehouse.again(lambda: warehouse.reverted(_connection(), any_place))
+        places = [steps_of(self.snapshot, file.path).place for file in self.snapshot.chosen]
+        return warehouse.again(lambda: warehouse.reverted(_connection(), places))
 
     def _statements(self, file: Candidate) -> list[str]:
         load = steps_of(self.snapshot, file.path).load()

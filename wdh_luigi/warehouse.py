@@ -116,19 +116,16 @@ def _without(text: str, secret: str | None) -> str:
 
 def newest_receipt(connection: Connection, place: plan.Place) -> Receipt | None:
     """Return the newest receipt of a place, or None where nothing of it was ever loaded."""
-    with _asking("the receipts", connection), connection.cursor() as cursor:
-        says = _newest(cursor, place)
-        if says is None:
-            return None
-        return _receipt(says, _standing(cursor, place, says) == says["inserted"] - says.get("taken_over", 0))
+    (receipt,) = newest_receipts(connection, [place])
+    return receipt
 
 
 def newest_receipts(connection: Connection, places: Sequence[plan.Place]) -> list[Receipt | None]:
-    """Return the newest receipt of each of a table's places: what ``newest_receipt`` does, in few questions."""
+    """Return the newest receipt of each of a table's places, in as many questions as for one."""
     if not places:
         return []
     keys = [(place.period, place.source) for place in places]
-    loads = newest_loads(connection, places[0], counted=set(keys), periods={place.period for place in places})
+    loads = newest_loads(connection, places[0], counted=set(keys), places=set(keys))
     return [loads[key].receipt if key in loads else None for key in keys]
 
 
@@ -190,29 +187,36 @@ def newest_loads(
     place: plan.Place,
     *,
     counted: Collection[tuple[str, str]],
-    periods: Collection[str] | None = None,
+    places: Collection[tuple[str, str]] | None = None,
 ) -> dict[tuple[str, str], Standing]:
     """
     Return the newest loads of the places that share a place's domain and table, by period and source.
 
     Args:
         counted: the places whose rows in the table are counted.
-        periods: the places' periods; None for all.
+        places: those asked for; None for all.
     """
-    of_periods = "" if periods is None else f" AND l.period IN ({', '.join(sorted(map(plan.literal, periods)))})"
+    among = "" if places is None else _among(places)
     with _asking("the receipts", connection), connection.cursor() as cursor:
         if not _there(cursor, place.receipts):
             return {}
         cursor.execute(
             f"SELECT DISTINCT ON (l.period, l.source) to_jsonb(l) FROM {place.receipts} AS l"
-            f" WHERE {plan.same_table(place)}{of_periods} ORDER BY l.period, l.source, l.load_id DESC"
+            f" WHERE {plan.same_table(place)}{among} ORDER BY l.period, l.source, l.load_id DESC"
         )
-        newest = {(says["period"], says["source"]): says for (says,) in cursor.fetchall()}
+        found = {(says["period"], says["source"]): says for (says,) in cursor.fetchall()}
+        newest = {key: says for key, says in found.items() if places is None or key in places}
         asked = [says for key, says in newest.items() if key in counted]
         standing = _standing_of_each(cursor, place, asked)
     loads = set() if standing is None else {says["load_id"] for says in asked}
     rows = dict.fromkeys(loads, 0) | (standing or {})
     return {key: Standing(says, rows.get(says["load_id"])) for key, says in newest.items()}
+
+
+def _among(places: Collection[tuple[str, str]]) -> str:
+    """Return the condition that receipts, as l, have the period of one of some places and the source of one."""
+    periods, sources = (", ".join(map(plan.literal, sorted(set(names)))) for names in zip(*places, strict=True))
+    return f" AND l.period IN ({periods}) AND l.source IN ({sources})"
 
 
 def _there(cursor: Any, table: str) -> bool:
@@ -235,19 +239,15 @@ def last_plans(connection: Connection, schema: str, domain: str) -> set[str]:
         return {digest for (digest,) in cursor.fetchall()}
 
 
-def reverted(connection: Connection, place: plan.Place) -> dict[tuple[str, str], str]:
-    """Return, by period and source, what was reverted of the places that share a place's domain and table."""
-    with _asking("the receipts", connection), connection.cursor() as cursor:
-        if not _there(cursor, place.receipts):
-            return {}
-        cursor.execute(
-            "SELECT period, source, concat('load ', load_id, ' was reverted at ', at, ' by ', by) FROM ("
-            " SELECT DISTINCT ON (l.period, l.source) l.period, l.source, l.load_id,"
-            " to_jsonb(l) ->> 'reverted_at' AS at, to_jsonb(l) ->> 'reverted_by' AS by"
-            f" FROM {place.receipts} AS l WHERE {plan.same_table(place)}"
-            " ORDER BY l.period, l.source, l.load_id DESC) AS newest WHERE at IS NOT NULL"
-        )
-        return {(period, source): what for period, source, what in cursor.fetchall()}
+def reverted(connection: Connection, places: Sequence[plan.Place]) -> dict[tuple[str, str], str]:
+    """Return, by period and source, of which of a table's places the newest load was reverted: when, and by whom."""
+    keys = {(place.period, place.source) for place in places}
+    newest = newest_loads(connection, places[0], counted=(), places=keys)
+    return {
+        key: f"load {load.says['load_id']} was reverted at {load.says['reverted_at']} by {load.says['reverted_by']}"
+        for key, load in newest.items()
+        if load.says.get("reverted_at")
+    }
 
 
 def receipt_of(connection: Connection, schema: str, load_id: int) -> dict[str, Any] | None:
@@ -259,18 +259,6 @@ def receipt_of(connection: Connection, schema: str, load_id: int) -> dict[str, A
         cursor.execute(f"SELECT to_jsonb(l) FROM {receipts} AS l WHERE l.load_id = {load_id:d}")
         found = cursor.fetchone()
     return None if found is None else dict(found[0])
-
-
-def _standing(cursor: Any, place: plan.Place, says: dict[str, Any]) -> int | None:
-    """Count the rows of a load that the table holds; None without a table."""
-    if not _there(cursor, place.target):
-        return None
-    dates = ""
-    if says.get("first_date"):
-        first, last = plan.literal(says["first_date"]), plan.literal(says["last_date"])
-        dates = f" AND {plan.identifier(says['date_column'])} BETWEEN {first} AND {last}"
-    cursor.execute(f"SELECT count(*) FROM {place.target} WHERE load_id = {says['load_id']}{dates}")
-    return int(cursor.fetchone()[0])
 
 
 @dataclass(frozen=True)

@@ -344,7 +344,7 @@ class Run:
     def files(self) -> list[FileSummary]:
         """Return what the run came to for each chosen workbook."""
         try:
-            now = complete(self.snapshot, self.plan_only)
+            now = self.complete if all(self.complete) else complete(self.snapshot, self.plan_only)
         except WdhError:  # of the database
             now = [False] * len(self.complete)
         chosen = zip(self.snapshot.chosen, self.complete, now, strict=True)

@@ -14,11 +14,10 @@ from wdh_luigi import accounts, config, plan, run, targets, warehouse
 from wdh_luigi.accounts import Account
 from wdh_luigi.discover import Candidate, Snapshot
 from wdh_luigi.errors import WdhError, WorkDirError
-from wdh_luigi.steps import Steps
+from wdh_luigi.steps import STEPS, Steps
 from wdh_luigi.warehouse import Standing
 
 State = Literal["chosen", "read", "validated", "planned", "loaded", "reverted", "failed"]
-_STEPS = ("ReadExcel", "ProcessTrustee", "Load")
 _COUNTS = ("read", "accepted", "rejected", "duplicate", "skipped")
 
 
@@ -230,9 +229,8 @@ class _Look:
     @functools.cached_property
     def _outcome(self) -> dict[str, Any] | None:
         one = self._one
-        paths = (one.accepted_path, one.copied_path, one.rejects_path, one.outcome_path)
         names = ("digest", *(f"rows_{name}" for name in _COUNTS))
-        return _document(one.outcome_path, *names) if all(path.exists() for path in paths) else None
+        return _document(one.outcome_path, *names) if one.has_targets_of("ProcessTrustee") else None
 
     @property
     def _rows(self) -> dict[str, int] | None:
@@ -247,7 +245,7 @@ class _Look:
     def _failures(self) -> list[dict[str, str]]:
         """Return the failures of the present steps, the last one last; a damaged one tells of itself."""
         found = []
-        for path in map(self._one.failure_path, _STEPS):
+        for path in map(self._one.failure_path, STEPS):
             if path.exists():
                 try:
                     says = _document(path, "time", "step", "error")
@@ -270,7 +268,7 @@ class _Look:
 
     @property
     def _is_read(self) -> bool:
-        return self._one.rows_path.exists() and self._one.profile_path.exists()
+        return self._one.has_targets_of("ReadExcel")
 
     def _next(self) -> tuple[str | None, str]:
         """Return the step that an executing run begins with, and why; in plan-only terms where no database is asked."""

@@ -297,13 +297,10 @@ def forget_failure(one: Steps, step: str) -> None:
         one.failure_path(step).unlink(missing_ok=True)
 
 
-_STEPS = ("ReadExcel", "ProcessTrustee", "Load")
-
-
 def failures(one: Steps) -> list[dict[str, Any]]:
     """Return the last failures of a workbook's steps, each as it was recorded."""
     found = []
-    for path in map(one.failure_path, _STEPS):
+    for path in map(one.failure_path, steps.STEPS):
         with contextlib.suppress(WdhError):
             if path.exists():
                 found.append(targets.read_json(path))

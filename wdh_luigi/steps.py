@@ -28,6 +28,8 @@ from wdh_luigi.schema import CORRECTION, ORIGINAL_ROW, Domain, Reading
 from wdh_luigi.workbook import Extremes, Profile, guard
 from wdh_luigi.workbook.headings import Headings, letters
 
+STEPS = ("ReadExcel", "ProcessTrustee", "Load")
+
 
 class Steps:
     """
@@ -139,6 +141,19 @@ class Steps:
     def failure_path(self, step: str) -> Path:
         """Return where a step's last failure is told."""
         return self._folder / "failed" / f"{targets.digest_of(step, self.load_key)}.json"
+
+    def targets_of(self, step: str) -> list[Path]:
+        """Return the files that there are when a step is done, the one that is written last at the end."""
+        every = {
+            "ReadExcel": [self.rows_path, self.profile_path],
+            "ProcessTrustee": [self.accepted_path, self.copied_path, self.rejects_path, self.outcome_path],
+            "Load": [self.plan_path, self.planned_path],
+        }
+        return every[step]
+
+    def has_targets_of(self, step: str) -> bool:
+        """Tell whether all files of a step are there."""
+        return all(path.exists() for path in self.targets_of(step))
 
     @property
     def place(self) -> plan.Place:
@@ -342,7 +357,7 @@ class Steps:
 
     def planned(self) -> bool:
         """Tell whether the plan is written."""
-        return self.planned_path.exists() and self.plan_path.exists()
+        return self.has_targets_of("Load")
 
     def reviewable(self) -> bool:
         """Tell whether the plan is written, and was there to be reviewed before anything was loaded by it."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import luigi
@@ -66,6 +65,9 @@ class WorkbookTask(luigi.Task):
         """Return the workbook's steps, as its snapshot froze them."""
         return run.steps_of(run.frozen(self.domain, self.snapshot), self.workbook)
 
+    def output(self) -> list[luigi.LocalTarget]:
+        return [luigi.LocalTarget(str(path)) for path in self.steps.targets_of(self.task_family)]
+
     def run(self) -> None:
         """Do the step, unless another worker has done it since Luigi looked."""
         watch.begin_step(self)  # here, and ended below: a handler of Luigi's events would swallow Ctrl-C
@@ -93,9 +95,6 @@ class ReadExcel(WorkbookTask):
     def requires(self) -> DiscoverFiles:
         return DiscoverFiles(domain=self.domain, snapshot=self.snapshot)
 
-    def output(self) -> list[luigi.LocalTarget]:
-        return _targets(self.steps.rows_path, self.steps.profile_path)
-
     def work(self) -> None:
         profile = self.steps.read(self._show)
         watch.note_step(
@@ -115,10 +114,6 @@ class ProcessTrustee(WorkbookTask):
 
     def requires(self) -> ReadExcel:
         return self.clone(ReadExcel, key=self.steps.read_key)  # type: ignore[no-any-return]
-
-    def output(self) -> list[luigi.LocalTarget]:
-        steps = self.steps
-        return _targets(steps.accepted_path, steps.copied_path, steps.rejects_path, steps.outcome_path)
 
     def work(self) -> None:
         outcome = self.steps.process()
@@ -142,9 +137,6 @@ class Load(WorkbookTask):
         if before is None:
             return [process]
         return [process, self.clone(Load, workbook=before.file.path, key=before.load_key)]
-
-    def output(self) -> list[luigi.LocalTarget]:
-        return _targets(self.steps.plan_path, self.steps.planned_path)
 
     def complete(self) -> bool:
         steps = self.steps
@@ -237,7 +229,3 @@ def _process_died(task: WorkbookTask, message: str) -> None:
     """Record the death of a task's process, which can tell nobody itself."""
     run.record_failure(task.steps, task.task_family, f"{task.workbook}: {message}; run again", "")
     watch.end_step(task, ended=True)
-
-
-def _targets(*paths: Path) -> list[luigi.LocalTarget]:
-    return [luigi.LocalTarget(str(path)) for path in paths]

@@ -63,7 +63,7 @@ def revert(connection: warehouse.Connection, schema: str, load_id: int, lock_tim
 
 
 class _Load:
-    """A load in the transaction that reverts it. No statement has parameters: a % in a name is to stay one."""
+    """A load in the transaction that reverts it. Its statements have no parameters: a % in a name is to stay one."""
 
     def __init__(self, cursor: Any, place: plan.Place, load_id: int) -> None:
         self._cursor = cursor
@@ -72,7 +72,7 @@ class _Load:
         self._receipt = self._value(
             f"SELECT to_jsonb(l) FROM {place.receipts} AS l WHERE l.load_id = {load_id} FOR UPDATE"
         )
-        self._has_history = self._value(f"SELECT to_regclass({plan.literal(place.history)}) IS NOT NULL")
+        self._has_history = warehouse.is_there(cursor, place.history)
         indexed = "SELECT unnest(i.indkey) FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary"
         self._key = self._columns(place.target, f"AND a.attnum IN ({indexed})")
 

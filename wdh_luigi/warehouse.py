@@ -131,7 +131,7 @@ def newest_receipts(connection: Connection, places: Sequence[plan.Place]) -> lis
 
 def _standing_of_each(cursor: Any, table: plan.Place, receipts: Sequence[Mapping[str, Any]]) -> dict[int, int] | None:
     """Count the rows of loads that their table holds, in one pass over the months that they are of; None without it."""
-    if not receipts or not _there(cursor, table.target):
+    if not receipts or not is_there(cursor, table.target):
         return None
     dates = ""
     if all(says.get("first_date") for says in receipts):
@@ -145,7 +145,7 @@ def _standing_of_each(cursor: Any, table: plan.Place, receipts: Sequence[Mapping
 
 def _newest(cursor: Any, place: plan.Place) -> dict[str, Any] | None:
     """Return the columns of a place's newest receipt; of a former version's, some may be missing."""
-    if not _there(cursor, place.receipts):
+    if not is_there(cursor, place.receipts):
         return None
     cursor.execute(
         f"SELECT to_jsonb(l) FROM {place.receipts} AS l WHERE {plan.same_place(place)} ORDER BY l.load_id DESC LIMIT 1"
@@ -198,7 +198,7 @@ def newest_loads(
     """
     among = "" if places is None else _among(places)
     with _asking("the receipts", connection), connection.cursor() as cursor:
-        if not _there(cursor, place.receipts):
+        if not is_there(cursor, place.receipts):
             return {}
         cursor.execute(
             f"SELECT DISTINCT ON (l.period, l.source) to_jsonb(l) FROM {place.receipts} AS l"
@@ -219,7 +219,8 @@ def _among(places: Collection[tuple[str, str]]) -> str:
     return f" AND l.period IN ({periods}) AND l.source IN ({sources})"
 
 
-def _there(cursor: Any, table: str) -> bool:
+def is_there(cursor: Any, table: str) -> bool:
+    """Tell whether there is a table of a quoted name."""
     cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (table,))
     return bool(cursor.fetchone()[0])
 
@@ -228,7 +229,7 @@ def last_plans(connection: Connection, schema: str, domain: str) -> set[str]:
     """Return the digests of the plans of each place's newest load, and of its newest that was not reverted."""
     receipts = plan.qualified(schema, plan.RECEIPTS)
     with _asking("the receipts", connection), connection.cursor() as cursor:
-        if not _there(cursor, receipts):
+        if not is_there(cursor, receipts):
             return set()
         cursor.execute(
             "SELECT DISTINCT ON (table_name, period, source, taken_back) plan_digest FROM (SELECT l.*,"
@@ -254,7 +255,7 @@ def receipt_of(connection: Connection, schema: str, load_id: int) -> dict[str, A
     """Return the receipt of a load by its columns, or None where the schema has none."""
     receipts = plan.qualified(schema, plan.RECEIPTS)
     with _asking("the receipts", connection), connection.cursor() as cursor:
-        if not _there(cursor, receipts):
+        if not is_there(cursor, receipts):
             return None
         cursor.execute(f"SELECT to_jsonb(l) FROM {receipts} AS l WHERE l.load_id = {load_id:d}")
         found = cursor.fetchone()

@@ -10,7 +10,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from wdh_luigi import plan, validate
+from wdh_luigi import plan, validate, warehouse
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.errors import ConfigError, DatabaseError
 from wdh_luigi.schema import Domain
@@ -100,21 +100,16 @@ class Table:
     def __init__(self, cursor: Any, place: plan.Place, key: Sequence[str]) -> None:
         self._cursor = cursor
         self._key = key
-        self._table = plan.qualified(place.schema, place.name)
-        self._receipts = plan.qualified(place.schema, plan.RECEIPTS)
-        if not self._is_there(self._table):
+        self._place = place
+        if not warehouse.is_there(cursor, place.target):
             mend = "load a workbook first, or correct table in data_sources.yml, or WDH_DATABASE_URI"
             raise DatabaseError(f"table {place.table}", "does not exist in this database", mend)
-        self._has_receipts = self._is_there(self._receipts)
-
-    def _is_there(self, table: str) -> bool:
-        self._cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (table,))
-        return bool(self._cursor.fetchone()[0])
+        self._has_receipts = warehouse.is_there(cursor, place.receipts)
 
     def _ask(self, select: str, asked: Sequence[Term], rest: str = "", limit: int = _MOST_ROWS) -> list[Any]:
         """Return what rows of a key say; a name may hold a %, which is no place for a value."""
         conditions = [f"t.{plan.identifier(one.column)}".replace("%", "%%") + " = ANY (%s)" for one in asked]
-        what, table, order = (part.replace("%", "%%") for part in (select, self._table, rest))
+        what, table, order = (part.replace("%", "%%") for part in (select, self._place.target, rest))
         statement = f"SELECT {what} FROM {table} AS t WHERE {' AND '.join(conditions) or 'true'} {order} LIMIT %s"
         self._cursor.execute(statement, (*(one.values for one in asked), limit))
         return [value for (value,) in self._cursor.fetchall()]
@@ -133,7 +128,7 @@ class Table:
         """Return a load's receipt, with the earlier loads of its place, the newest first; None where there is none."""
         if not self._has_receipts:
             return None
-        receipts = self._receipts.replace("%", "%%")
+        receipts = self._place.receipts.replace("%", "%%")
         self._cursor.execute(f"SELECT row_to_json(l.*)::text FROM {receipts} AS l WHERE load_id = %s", (number,))
         found = self._cursor.fetchone()
         if found is None:

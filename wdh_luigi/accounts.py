@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,4 @@ def read(folder: Path, key: str) -> Account:
 
 def readable(folder: Path) -> Iterator[Account]:
     """Yield the accounts in a folder; one that is damaged is passed over."""
-    for path in sorted(folder.glob("*.json")):
-        if path.suffixes == [".json"]:
-            with contextlib.suppress(WorkDirError):
-                yield read(folder, path.stem)
+    return targets.readable(folder, lambda path: read(folder, path.stem))

@@ -472,12 +472,7 @@ def plan_of(work: Path, domain: str, plan_digest: str) -> Path | None:
 
 def _accounts(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the accounts in a folder of targets; one that is damaged is passed over."""
-    for path in sorted(folder.glob("*.json")):
-        if path.suffixes == [".json"]:
-            with contextlib.suppress(WdhError):
-                account = targets.read_json(path)
-                if isinstance(account, dict):
-                    yield account
+    return (account for account in targets.readable(folder, targets.read_json) if isinstance(account, dict))
 
 
 _SEEN = struct.Struct("<QQ")  # rows read so far, and the sheet's last row where it says one

@@ -24,6 +24,7 @@ BATCH_ROWS = 1_000  # rows that are written, and read back, at a time: enough to
 _CHUNK = 1 << 18  # bytes
 
 _Row = TypeVar("_Row")
+_Document = TypeVar("_Document")
 
 
 @contextlib.contextmanager
@@ -147,6 +148,14 @@ def read_json(path: Path) -> Any:
         raise _not_read(path, error) from error
     except ValueError as error:
         raise _not_json(path) from error
+
+
+def readable(folder: Path, read: Callable[[Path], _Document]) -> Iterator[_Document]:
+    """Yield the JSON documents in a folder of targets, each as it is read; one that is damaged is passed over."""
+    for path in sorted(folder.glob("*.json")):
+        if path.suffixes == [".json"]:  # not the rows or records that a document is about
+            with contextlib.suppress(WorkDirError):
+                yield read(path)
 
 
 class RowWriter:

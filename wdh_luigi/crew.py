@@ -103,10 +103,7 @@ def lock_of(order: Order, crew: Crew) -> Any:
 
 def command(order: Order, crew: Crew, start: Sequence[str]) -> str:
     """Return the command that runs an order again, without --plan-only."""
-    words = list(start)
-    for name in ("domain", "mode", "sheet", "period"):
-        value = getattr(order, name)
-        words += [f"--{name}", value] if value is not None else []
+    words = [*start, *launch.given(order)]
     words += ["--workers", str(crew.workers)] if crew.workers != 1 else []
     words += ["--scheduler-url", crew.shown] if crew.luigid else []
     words += ["--join"] if crew.join else []

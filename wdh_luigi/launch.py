@@ -260,14 +260,16 @@ def tell_end(summary: Summary, path: Path, rerun: str) -> None:
 
 def command(task: Any) -> str:
     """Return the command that runs this again, without --plan-only."""
-    words = [os.environ.get("WDH_COMMAND") or "luigi --module wdh_luigi ProcessDomain"]
-    for name in ("domain", "mode", "sheet", "period"):
-        value = getattr(task, name)
-        if value is not None:
-            words.append(f"--{name} {shlex.quote(value)}")
+    words = [os.environ.get("WDH_COMMAND") or "luigi --module wdh_luigi ProcessDomain", shlex.join(given(task))]
     if luigi.interface.core().local_scheduler and "WDH_COMMAND" not in os.environ:
         words.append("--local-scheduler")
     return " ".join(words)
+
+
+def given(asked: Any) -> list[str]:
+    """Return the parameters that a task or an order was given as a command's arguments, without --plan-only."""
+    values = {f"--{name}": getattr(asked, name) for name in ("domain", "mode", "sheet", "period")}
+    return [word for option, value in values.items() if value is not None for word in (option, value)]
 
 
 def _explain_interrupts() -> None:

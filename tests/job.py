@@ -18,6 +18,7 @@ import yaml
 REPOSITORY = Path(__file__).parent.parent
 HEADINGS = ["年", "月", "计划代码", "公司代码", "收益率", "净值", "规模"]
 NAME = "2024年11月受托业绩报告.xlsx"
+WDH = [sys.executable, "-c", "from wdh_luigi.command import main; main()"]
 TABLE = "SELECT report_date, plan_code, company_code, return_rate, net_asset_value, fund_scale FROM {} ORDER BY 1, 2, 3"
 
 
@@ -64,9 +65,9 @@ class Job:
         main = [sys.executable, "-m", "luigi", "--module", "wdh_luigi", "ProcessDomain"]
         return [*main, "--domain", "trustee_performance", "--local-scheduler", *arguments]
 
-    def wdh_command(self, *arguments: str) -> list[str]:
+    def wdh_command(self, *arguments: str | Path) -> list[str]:
         """Return the wdh command."""
-        return [sys.executable, "-c", "from wdh_luigi.command import main; main()", *arguments]
+        return [*WDH, *map(str, arguments)]
 
     def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """Start a command in the job's folder and environment, in a process group of its own."""
@@ -81,16 +82,14 @@ class Job:
             **options,
         )
 
+    def do(self, command: Sequence[str], **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the job's folder and environment; standard output and error are kept apart."""
+        environment = {**self.environment, **variables}
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run the job; standard output and error are kept apart."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env={**self.environment, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        """Run the job."""
+        return self.do(self.command(*arguments), **variables)
 
     def load(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the job with --plan-only false, which must end well."""
@@ -98,16 +97,9 @@ class Job:
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def wdh(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def wdh(self, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run the wdh command with the job's settings."""
-        return subprocess.run(
-            self.wdh_command(*arguments),
-            cwd=self.folder,
-            env={**self.environment, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return self.do(self.wdh_command(*arguments), **variables)
 
     def summary(self) -> dict[str, Any]:
         """Return the newest run's summary.json."""

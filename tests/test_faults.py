@@ -13,7 +13,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -195,7 +194,7 @@ def test_a_killed_loader_leaves_the_table_as_before_or_as_after(job: Job, kind: 
     """Its locks are gone with it: the next one does not wait, and loads what is not loaded."""
     case = Case(str(job.database), job.folder, PLANS[kind])
     words = {
-        "wdh apply": [sys.executable, "-c", "from wdh_luigi.cli import main; main()", "apply", str(case.plan)],
+        "wdh apply": job.wdh_command("apply", case.plan),
         "psql": [embedded.psql(), "-X", "-q", "-f", str(case.plan)],
     }[command]
     with Relay(case.uri) as relay:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from job import NAME, REPOSITORY, Job, errors, workbook
+from job import NAME, Job, errors, workbook
 from test_plan import ROWS, apply, load, record, written
 
 from wdh_luigi import ground, warehouse
@@ -77,29 +73,23 @@ def test_a_guard_that_would_stop_the_load_is_told(job: Job, tmp_path: Path) -> N
         diff(job, other)
 
 
-def wdh(job: Job, *arguments: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from wdh_luigi.cli import main; main()", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "WDH_DATABASE_URI": str(job.database)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_the_command_shows_the_changes_and_apply_may_hold_to_them(job: Job, tmp_path: Path) -> None:
     """--expect-diff refuses when somebody else changed the table between the yes and the load."""
     apply(str(job.database), written(tmp_path / "a.sql", load(), record(), record(3, "P2")))
     path = written(tmp_path / "b.sql", load(digest="d2"), record(rate="0.06"), record(3, "P3"))
-    assert wdh(job, "apply", "--expect-diff", path).stderr == (
+    assert job.wdh("apply", "--expect-diff", path).stderr == (
         f"error: {path}: nobody asked what it would change; run wdh diff, review, and apply again\n"
     )
-    assert wdh(job, "diff", path).stdout.splitlines() == [
+    assert job.wdh("diff", path).stdout.splitlines() == [
         f"{path}: 1 new, 1 changed, 0 unchanged, 0 deleted, 1 left over from the place's former loads",
         "    2024-11-01 P1 return_rate: 0.055000 -> 0.060000",
     ]
     job.execute("UPDATE performance SET return_rate = 0.06 WHERE plan_code = 'P1'")
-    shifted = wdh(job, "apply", "--expect-diff", path)
+    shifted = job.wdh("apply", "--expect-diff", path)
     assert shifted.returncode == 1
     assert "the ground has shifted since wdh diff (changed 1 -> 0, unchanged 0 -> 1)" in shifted.stderr
-    wdh(job, "diff", path)
-    assert wdh(job, "apply", "--expect-diff", path).returncode == 0
+    job.wdh("diff", path)
+    assert job.wdh("apply", "--expect-diff", path).returncode == 0
     assert [row[1] for row in job.query(ROWS.format("performance"))] == ["P1", "P2", "P3"]
 
 
@@ -125,7 +115,7 @@ def test_a_run_may_ask_about_its_plans(job: Job) -> None:
     assert json.loads(ground.path_of(path).read_text("utf-8"))["examples"] == [
         ["2024-11-01 P1 C1", "return_rate", "0.050000", "0.060000"]
     ]
-    assert wdh(job, "apply", "--expect-diff", path).returncode == 0
+    assert job.wdh("apply", "--expect-diff", path).returncode == 0
     refused = job.run("--diff", "--plan-only", "false")
     assert (refused.returncode, errors(refused)) == (
         40,

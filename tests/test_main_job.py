@@ -323,8 +323,7 @@ def test_a_reviewed_plan_is_applied_later_and_elsewhere(job: Job, tmp_path: Path
     plan = tmp_path / "elsewhere.sql"
     shutil.move(job.file()["plan"], plan)
     shutil.rmtree(job.work)
-    command = [sys.executable, "-c", "from wdh_luigi.cli import main; main()", "apply", str(plan)]
-    once, twice = (subprocess.run(command, env=job.environment, capture_output=True, text=True) for _ in range(2))
+    once, twice = (job.wdh("apply", plan) for _ in range(2))
     assert (once.returncode, once.stderr) == (0, "")
     assert once.stdout == f"{plan}: 0 deleted, 1 inserted (load 1)\n"
     assert twice.returncode == 1
@@ -365,8 +364,7 @@ for _ in range(2):
     assert luigi.build([wdh_luigi.ProcessDomain(plan_only=False)], local_scheduler=True)
     print("status", json.load(open("work/summary.json"))["files"][0]["status"])
 """
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=job.environment, cwd=job.folder, capture_output=True, text=True, check=False)
+    done = job.do([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("status")] == [
         "status done",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
-import sys
 import zipfile
 from datetime import date, datetime, time
 from pathlib import Path
@@ -14,12 +14,12 @@ from typing import Any
 
 import openpyxl
 import pytest
-from job import HEADINGS, NAME, REPOSITORY, Job, errors, workbook
+from job import HEADINGS, NAME, REPOSITORY, WDH, Job, errors, workbook
 from openpyxl.chart import BarChart
 
 
 def wdh(*arguments: str | Path, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from wdh_luigi.cli import main; main()", *map(str, arguments)]
+    command = [*WDH, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **variables}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
@@ -130,7 +130,7 @@ def test_reading_touches_nothing(mixed: Path, tmp_path: Path) -> None:
 def test_a_reader_who_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     """wdh read … | head ends without a word."""
     path = workbook(tmp_path / "long.xlsx", [[number] * 7 for number in range(20_000)])
-    command = f"{sys.executable} -c 'from wdh_luigi.cli import main; main()' read {path} --json | head -2"
+    command = f"{shlex.join([*WDH, 'read', str(path), '--json'])} | head -2"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -175,9 +174,7 @@ def job(tmp_path: Path, database: str) -> Job:
 
 def command(job: Job, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
-    main = [sys.executable, "-c", "from wdh_luigi.cli import main; main()", "trace", "trustee_performance"]
-    run = [*main, *arguments]
-    return subprocess.run(run, cwd=job.folder, env=job.environment, capture_output=True, text=True, check=False)
+    return job.wdh("trace", "trustee_performance", *arguments)
 
 
 def wdh(job: Job, *arguments: str, domain: str = "trustee_performance") -> Result:

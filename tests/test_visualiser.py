@@ -63,7 +63,7 @@ def run(job: Job, visualiser: Luigid, *arguments: str) -> subprocess.CompletedPr
     """Load, with luigid for a scheduler."""
     command = [word for word in job.command("--plan-only", "false", *arguments) if word != "--local-scheduler"]
     command += ["--scheduler-url", visualiser.url]
-    return subprocess.run(command, cwd=job.folder, env=job.environment, capture_output=True, text=True, check=False)
+    return job.do(command)
 
 
 def say(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

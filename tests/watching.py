@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from job import REPOSITORY
+from job import REPOSITORY, WDH
 
 
 @dataclass
@@ -47,7 +46,7 @@ def free_port() -> int:
 
 def wdh(*arguments: str, folder: Path) -> list[Any]:
     """Return what starts ``wdh luigid`` for a folder: the command, and its environment."""
-    command = [sys.executable, "-c", "from wdh_luigi.cli import main; main()", "luigid", *arguments]
+    command = [*WDH, "luigid", *arguments]
     return [command, {**os.environ, "WDH_LUIGID_DIR": str(folder), "PYTHONPATH": str(REPOSITORY)}]
 
 

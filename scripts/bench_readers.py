@@ -21,6 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import bench_page
+
 READERS = ["auto", "openpyxl"]
 COLUMNS = 7
 SLOW_ROWS = 100_000  # above it the slow reader is timed once
@@ -140,11 +142,7 @@ def main() -> None:
     machine = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, {versions}"
     lines.append(f"\nMedians of {arguments.rounds} rounds (openpyxl once above {SLOW_ROWS:,} rows); {machine}.")
     if arguments.write:
-        page = arguments.write.read_text("utf-8")
-        before, _, rest = page.partition("<!-- bench -->\n")
-        _, _, after = rest.partition("<!-- /bench -->")
-        table = "\n".join(lines)
-        arguments.write.write_text(f"{before}<!-- bench -->\n{table}\n<!-- /bench -->{after}", "utf-8")
+        bench_page.write(arguments.write, "bench", lines)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import bench_data
+import bench_page
 import psycopg2
 import psycopg2.extensions
 
@@ -372,13 +373,6 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def report(page: Path, lines: Sequence[str]) -> None:
-    """Put the lines between the page's marks."""
-    before, _, rest = page.read_text("utf-8").partition("<!-- bench -->\n")
-    _, _, after = rest.partition("<!-- /bench -->")
-    page.write_text(f"{before}<!-- bench -->\n{chr(10).join(lines)}\n<!-- /bench -->{after}", "utf-8")
-
-
 def main() -> int:
     """Run what is asked for; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -405,7 +399,7 @@ def main() -> int:
         lines += bench.nothing_to_do(arguments.rounds)
         print("\n".join(lines))
         if arguments.write:
-            report(arguments.write, lines)
+            bench_page.write(arguments.write, "bench", lines)
     finally:
         embedded.stop(folder / "postgres")
     return 0

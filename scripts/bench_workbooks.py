@@ -21,6 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import bench_page
 import openpyxl
 import psycopg2
 
@@ -146,11 +147,7 @@ def main() -> None:
     machine = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
     lines.append(f"\n{arguments.workers} worker(s), {arguments.rows} rows a workbook; {machine}.")
     if arguments.write:
-        page = arguments.write.read_text("utf-8")
-        before, _, rest = page.partition("<!-- workbooks -->\n")
-        _, _, after = rest.partition("<!-- /workbooks -->")
-        table = "\n".join(lines)
-        arguments.write.write_text(f"{before}<!-- workbooks -->\n{table}\n<!-- /workbooks -->{after}", "utf-8")
+        bench_page.write(arguments.write, "workbooks", lines)
 
 
 if __name__ == "__main__":

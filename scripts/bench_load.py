@@ -28,16 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from wdh_luigi import embedded, plan, warehouse
+from wdh_luigi.domains.trustee_performance import DOMAIN
 
-COLUMNS = {
-    "report_date": "date",
-    "plan_code": "varchar(50)",
-    "company_code": "varchar(20)",
-    "return_rate": "numeric(8,6)",
-    "net_asset_value": "numeric(18,4)",
-    "fund_scale": "numeric(18,2)",
-}
-KEY = ["report_date", "plan_code", "company_code"]
+COLUMNS = {name: str(column.sql) for name, column in DOMAIN.columns.items()}
+KEY = [name for name, column in DOMAIN.columns.items() if column.kind != "figure"]
 A_MONTH = 100_000  # rows
 OWN = [*COLUMNS, "has_performance_data", "validation_warnings", "workbook_row"]
 

@@ -389,7 +389,7 @@ def _insertion(load: Load) -> str:
     return _do(
         f"{insert_statement(load)};\nGET DIAGNOSTICS put = ROW_COUNT;\n"
         f"IF put <> staged THEN\n    RAISE EXCEPTION USING MESSAGE = {message};\nEND IF;",
-        "put bigint;\n    staged bigint := (SELECT count(*) FROM pg_temp.wdh_staged);",
+        "put bigint;\n    staged bigint := (SELECT rows FROM pg_temp.wdh_reach);",
     )
 
 

@@ -23,6 +23,7 @@ from wdh_luigi.steps import Steps
 _frozen: dict[str, Snapshot] = {}
 _steps: dict[tuple[Path, str], dict[str, Steps]] = {}
 _connections: dict[tuple[int, str], warehouse.Connection] = {}
+_loaded: set[str] = set()  # keys of the loads that this process did in its present run
 
 
 def freeze(
@@ -46,6 +47,7 @@ def freeze(
     entry, discovery = entry_of(domain, mode=mode, sheet=sheet)
     _check_period(period)
     _reach_database(plan_only, diff, announce)
+    _loaded.clear()
     inbox = config.load_settings().data_base_dir
     with _hashes() as hashes:
         files = discover.scan(inbox, entry, discovery)
@@ -72,6 +74,7 @@ def freeze_months(
     """
     entry, discovery = entry_of(domain, mode=mode, sheet=sheet)
     _reach_database(plan_only, diff, announce)
+    _loaded.clear()
     inbox = config.load_settings().data_base_dir
     found: dict[str, Snapshot | str] = {}
     with _hashes() as hashes:
@@ -246,19 +249,32 @@ def _connection(announce: Callable[[str], None] = lambda line: None) -> warehous
 
 
 def is_loaded(one: Steps) -> bool:
-    """Tell whether the warehouse holds a workbook's records, as far as they are known."""
+    """
+    Tell whether the warehouse holds a workbook's records, as far as they are known.
+
+    Luigi asks several times about a load that this process has just done, which would take the warehouse a look at all
+    of its rows each time.
+    """
+    if one.load_key in _loaded:
+        return True
     if not one.outcome_path.exists():
         return False
     present = warehouse.again(lambda: warehouse.newest_receipt(_connection(), one.place))
     return warehouse.is_loaded(present, one.outcome()["digest"], one.config.replace)
 
 
-def complete(snapshot: Snapshot, plan_only: bool) -> list[bool]:
-    """Tell for each chosen workbook, in order, whether it is planned, or when executing loaded."""
+def complete(snapshot: Snapshot, plan_only: bool, *, afresh: bool = True) -> list[bool]:
+    """
+    Tell for each chosen workbook, in order, whether it is planned, or when executing loaded.
+
+    Args:
+        afresh: ask the warehouse also about what this process has just loaded.
+    """
     every = [steps_of(snapshot, file.path) for file in snapshot.chosen]
     if plan_only:
         return [one.reviewable() for one in every]
-    known = [one for one in every if one.outcome_path.exists()]
+    done = set() if afresh else _loaded
+    known = [one for one in every if one.load_key not in done and one.outcome_path.exists()]
     places = [one.place for one in known]
     receipts = warehouse.again(lambda: warehouse.newest_receipts(_connection(), places))
     loaded = {
@@ -266,7 +282,7 @@ def complete(snapshot: Snapshot, plan_only: bool) -> list[bool]:
         for one, present in zip(known, receipts, strict=True)
         if warehouse.is_loaded(present, one.outcome()["digest"], one.config.replace)
     }
-    return [one.file.path in loaded for one in every]
+    return [one.file.path in loaded or one.load_key in done for one in every]
 
 
 def apply(one: Steps, progress: Callable[[float], None] = lambda part: None) -> dict[str, Any]:
@@ -281,6 +297,7 @@ def apply(one: Steps, progress: Callable[[float], None] = lambda part: None) -> 
         "receipt": applied.receipt.load_id,
     }
     targets.write_json(one.loaded_path, account)
+    _loaded.add(one.load_key)
     return account
 
 
@@ -341,7 +358,7 @@ class Run:
     def files(self) -> list[FileSummary]:
         """Return what the run came to for each chosen workbook."""
         try:
-            now = self.complete if all(self.complete) else complete(self.snapshot, self.plan_only)
+            now = self.complete if all(self.complete) else complete(self.snapshot, self.plan_only, afresh=False)
         except WdhError:  # of the database
             now = [False] * len(self.complete)
         chosen = zip(self.snapshot.chosen, self.complete, now, strict=True)

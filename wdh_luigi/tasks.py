@@ -207,7 +207,7 @@ class ProcessDomain(luigi.Task, metaclass=_Freezing):
 
     def complete(self) -> bool:
         with launch.noticed(self.domain):
-            complete = run.complete(run.frozen(self.domain, self.snapshot), self.plan_only)
+            complete = run.complete(run.frozen(self.domain, self.snapshot), self.plan_only, afresh=False)
             launch.begin(self, complete)
         return all(complete) and self._receipt.complete()
 

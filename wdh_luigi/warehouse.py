@@ -651,6 +651,7 @@ def _is_refused(cursor: Any, insert: bytes, first: int, last: int) -> bool:
             "INSERT INTO pg_temp.wdh_staged SELECT * FROM pg_temp.wdh_all WHERE workbook_row BETWEEN %s AND %s",
             (first, last),
         )
+        cursor.execute("UPDATE pg_temp.wdh_reach SET rows = (SELECT count(*) FROM pg_temp.wdh_staged)")
         cursor.execute(insert)
     except psycopg2.Error:
         cursor.execute("ROLLBACK TO some_rows")

@@ -28,6 +28,8 @@ class Keys:
 
     def __init__(self) -> None:
         self._slots = array("I", bytes(4 * _FIRST_SLOTS))  # open addressing: 0, or 1 more than an index below
+        self._count = 0
+        # of every row; those of rows that repeat a key are led to by no slot
         self._hashes = array("q")
         self._checks = array("q")
         self._said = array("q")
@@ -35,7 +37,7 @@ class Keys:
         self._repeated: dict[int, Repeated] = {}
 
     def __len__(self) -> int:
-        return len(self._hashes)
+        return self._count
 
     def are_first(self, keys: Sequence[str], said: Sequence[str], rows: Sequence[int]) -> list[bool]:
         """
@@ -49,36 +51,41 @@ class Keys:
         while 2 * (len(self) + len(keys)) > len(self._slots):
             self._grow()
         slots, hashes, checks, mask = self._slots, self._hashes, self._checks, len(self._slots) - 1
-        first = []
-        for key, says, row, hashed in zip(keys, said, rows, map(_hash, keys), strict=True):
+        before = len(hashes)
+        noted = list(map(_hash, keys))
+        hashes.extend(noted)
+        checks.extend(map(_check, keys))
+        self._said.extend(map(hash, said))
+        self._rows.extend(rows)
+        first = [True] * len(keys)
+        for index, hashed in enumerate(noted, before):
             slot = hashed & mask
-            while index := slots[slot]:
-                if hashes[index - 1] == hashed and checks[index - 1] == _check(key):
-                    self._repeat(index - 1, key, hash(says), row)
+            while met := slots[slot]:
+                if hashes[met - 1] == hashed and checks[met - 1] == checks[index]:
+                    first[index - before] = False
+                    self._repeat(met - 1, keys[index - before], index)
                     break
                 slot = (slot + 1) & mask
             else:
-                hashes.append(hashed)
-                checks.append(_check(key))
-                self._said.append(hash(says))
-                self._rows.append(row)
-                slots[slot] = len(hashes)
-            first.append(not index)
+                slots[slot] = index + 1
+        self._count += sum(first)
         return first
 
     def _grow(self) -> None:
-        self._slots = slots = array("I", bytes(8 * len(self._slots)))
+        former, hashes = self._slots, self._hashes
+        self._slots = slots = array("I", bytes(8 * len(former)))
         mask = len(slots) - 1
-        for index, hashed in enumerate(self._hashes, 1):
-            slot = hashed & mask
-            while slots[slot]:
-                slot = (slot + 1) & mask
-            slots[slot] = index
+        for met in former:
+            if met:
+                slot = hashes[met - 1] & mask
+                while slots[slot]:
+                    slot = (slot + 1) & mask
+                slots[slot] = met
 
-    def _repeat(self, index: int, key: str, said: int, row: int) -> None:
-        found = self._repeated.setdefault(index, Repeated(key, [self._rows[index]], False))
-        found.rows.append(row)
-        found.differ = found.differ or said != self._said[index]
+    def _repeat(self, met: int, key: str, index: int) -> None:
+        found = self._repeated.setdefault(met, Repeated(key, [self._rows[met]], False))
+        found.rows.append(self._rows[index])
+        found.differ = found.differ or self._said[index] != self._said[met]
 
     def repeated(self) -> Iterator[Repeated]:
         """Yield the keys that were met more than once, in the order in which they were met."""

@@ -266,8 +266,8 @@ class _Sure:
         places = [at for at in places if low < cells[at] < high and cells[at]]  # not zero, of which there are two
         numbers = [cells[at] for at in places]
         texts = ("\n".join([self._form] * len(numbers)) % tuple(numbers)).split("\n")
-        for at, number, text in zip(places, numbers, texts, strict=False):
-            if float(text) == number:
+        for at, number, text, read in zip(places, numbers, texts, map(float, filter(None, texts)), strict=False):
+            if read == number:
                 found[at] = text
 
     def rounded(self, cell: Any) -> _Said | None:

@@ -165,6 +165,7 @@ class _Columns:
     def __init__(self, matters: dict[int, str]) -> None:
         self._matters = matters
         self._known = _Known(matters)
+        self._text = _Texts(self._known).__getitem__
 
     def of(self, rows: Sequence[Sequence[Any]]) -> list[Column]:
         """Put rows of the stream side by side, as far as one holds anything."""
@@ -183,22 +184,13 @@ class _Columns:
 
     def _column(self, values: list[Any], kinds: list[str], styles: list[int], said: list[Any]) -> Column:
         kind = set(kinds)
-        if kind == _TEXTS:
-            number_format: str | None = ""  # texts have no use for one
-        else:
-            number_format = self._format(values, kinds, styles)
-        if kind == _NUMBERS and number_format is not None and _are_plain(values):
-            return Column(values, number_format)
+        number_format = "" if kind == _TEXTS else self._format(values, kinds, styles)
         if number_format is None:
             cells = list(map(self._known.__getitem__, zip(values, kinds, styles, strict=True)))
+        elif kind <= _USUAL and (usual := self._usual(values)) is not None:
+            cells = usual
         else:
-            cells = [
-                # A figure, the most frequent cell and the least often repeated, needs nothing done.
-                value
-                if type(value) is float and kind == "n" and not value.is_integer() and -_MOST < value < _MOST
-                else self._known[value, kind, _NO_STYLE]
-                for value, kind in zip(values, kinds, strict=True)
-            ]
+            cells = [self._known[value, kind, _NO_STYLE] for value, kind in zip(values, kinds, strict=True)]
         if self._known.asks:
             self._known.asks = False
             for at, cell in enumerate(cells):
@@ -206,6 +198,19 @@ class _Columns:
                     style = styles[at] if number_format is None else _NO_STYLE
                     cells[at] = _cell(values[at], kinds[at], style, said[at].formula, self._matters)
         return Column([None] if not any(cell is not None for cell in cells) else cells, number_format or "")
+
+    def _usual(self, values: list[Any]) -> list[Any] | None:
+        """Return the cells of numbers and texts; None where a number is not finite, or too large to be sure of."""
+        types = set(map(type, values))
+        numbers = values if str not in types else [value for value in values if type(value) is not str]
+        if numbers and not (all(map(math.isfinite, numbers)) and min(numbers) > -_MOST and max(numbers) < _MOST):
+            return None
+        cells = values
+        if str in types:
+            cells = [self._text(value) if type(value) is str else value for value in values]
+        if any(map(float.is_integer, numbers if int not in types else (one for one in numbers if type(one) is float))):
+            cells = [int(cell) if type(cell) is float and cell.is_integer() else cell for cell in cells]
+        return cells
 
     def _format(self, values: list[Any], kinds: list[str], styles: list[int]) -> str | None:
         """Return the number format that all numbers of a column have, "" where none matters; None where they differ."""
@@ -219,18 +224,6 @@ class _Columns:
         return self._matters.get(of_numbers.pop()) if len(of_numbers) == 1 else None
 
 
-def _are_plain(values: list[Any]) -> bool:
-    """Tell whether numbers are as a cell keeps them: whole ones int, all others float, and none too large."""
-    kind = set(map(type, values))
-    if kind == {float}:
-        return not any(map(float.is_integer, values)) and all(map(math.isfinite, values)) and _are_small(values)
-    return kind == {int} and _are_small(values)
-
-
-def _are_small(values: list[float]) -> bool:
-    return min(values) > -_MOST and max(values) < _MOST
-
-
 class _NoCell:
     """Stands for a cell beyond the end of a row that is shorter than others."""
 
@@ -239,7 +232,7 @@ class _NoCell:
 
 _NO_CELL = _NoCell()
 _NO_STYLE = -1
-_NUMBERS, _TEXTS = {"n"}, {"s"}
+_TEXTS, _USUAL = {"s"}, {"s", "n"}
 
 
 class _Known(dict[tuple[Any, str, int], Any]):
@@ -264,6 +257,21 @@ class _Known(dict[tuple[Any, str, int], Any]):
             self.clear()
         if not isinstance(cell, str) or len(cell) <= _LONG:
             self[parts] = cell
+        return cell
+
+
+class _Texts(dict[str, Any]):
+    """The same of texts, and of blank numbers, by their values alone."""
+
+    def __init__(self, known: _Known) -> None:
+        self._known = known
+
+    def __missing__(self, value: str) -> Any:
+        cell = self._known[value, "s", _NO_STYLE]
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        if cell is not _ASK and len(value) <= _LONG:  # an asking one must be met again and again
+            self[value] = cell
         return cell
 
 

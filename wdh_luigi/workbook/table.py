@@ -7,10 +7,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import lru_cache
 from itertools import chain, takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from wdh_luigi import spellings
 from wdh_luigi.batches import Batch, Column
@@ -194,42 +193,50 @@ class _BareNumbers:
         if spellings.shows_percent(NumberCell(1, column.number_format)):  # no number in it is bare
             column = Column([cell if type(cell) is str else None for cell in column.cells])
         cells: Sequence[Any] = column.each(len(rows))
-        if set(map(type, cells)) <= _NUMBERS:
-            sizes = list(map(abs, cells))
-            if self._smallest < min(sizes) and max(sizes) < self._largest:
-                self._extremes.count += len(sizes)
-                return
-        for number, cell in zip(rows, cells, strict=True):
-            if cell is not None:
-                self._note(number, cell)
-
-    def _note(self, number: int, cell: Cell) -> None:
-        if (type(cell) is float or type(cell) is int) and self._smallest < abs(cell) < self._largest:
-            self._extremes.count += 1
-        elif bare := _bare_number(cell):
-            self._extremes.add(bare, f"{letters(self._at)}{number}")
-            self._smallest = float(abs(self._extremes.smallest or bare))
-            self._largest = float(abs(self._extremes.largest or bare))
-
-
-_NUMBERS = {int, float}
+        sizes = [abs(cell) for cell in cells if type(cell) in _NUMBERS]
+        if not sizes or (self._smallest < min(sizes) and max(sizes) < self._largest):
+            self._extremes.count += len(sizes)
+            others = [
+                (number, cell)
+                for number, cell in zip(rows, cells, strict=True)
+                if type(cell) not in _NOTED and (type(cell) is not str or _bare_number[cell])
+            ]
+        else:
+            others = list(zip(rows, cells, strict=True))
+        for number, cell in others:
+            if bare := _bare_number(cell):
+                self._extremes.add(bare, f"{letters(self._at)}{number}")
+                self._smallest = float(abs(self._extremes.smallest or bare))
+                self._largest = float(abs(self._extremes.largest or bare))
 
 
-def _short(function: Callable[[Cell], _Said]) -> Callable[[Cell], _Said]:
-    """Remember what was said of short texts, of which columns have many alike."""
-    known = lru_cache(_REMEMBERED)(function)
+_NUMBERS = frozenset({int, float})
+_NOTED = _NUMBERS | {type(None)}
 
-    def said(cell: Cell) -> _Said:
-        return known(cell) if type(cell) is str and len(cell) <= _LONG else function(cell)
 
-    return said
+class _Texts(dict[str, _Said], Generic[_Said]):
+    """What is said of short texts, remembered: columns have many alike."""
+
+    def __init__(self, function: Callable[[Cell], _Said]) -> None:
+        self._function = function
+
+    def __missing__(self, text: str) -> _Said:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        said = self._function(text)
+        if len(text) <= _LONG:
+            self[text] = said
+        return said
+
+    def __call__(self, cell: Cell) -> _Said:
+        return self[cell] if type(cell) is str else self._function(cell)
 
 
 _REMEMBERED = 20_000  # texts
 _LONG = 60  # characters
-_is_total = _short(spellings.is_total)
-_is_blank = _short(spellings.is_blank)
-_bare_number = _short(spellings.bare_number)
+_is_total = _Texts(spellings.is_total)
+_is_blank = _Texts(spellings.is_blank)
+_bare_number = _Texts(spellings.bare_number)
 
 
 def _identity(domain: Domain) -> list[str]:

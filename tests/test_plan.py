@@ -8,6 +8,7 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
@@ -66,10 +67,17 @@ def record(row: int = 2, code: str = "P1", rate: str | None = "0.055000", note: 
     }
 
 
+def copied(one: plan.Load, records: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """Return records as COPY takes them."""
+    for each in records:
+        values = [plan.copy_value(each[name]) for name in (*one.columns, "has_performance_data")]
+        yield "\t".join([*values, plan.copy_warnings(each["validation_warnings"]), f"{each['row']}\n"]).encode()
+
+
 def written(path: Path, one: plan.Load, *records: dict[str, Any]) -> Path:
     counts = {**one.counts, "read": len(records), "accepted": len(records)}
     with path.open("wb") as file:
-        plan.write(file, plan.Load(**{**vars(one), "counts": counts}), records)
+        plan.write(file, plan.Load(**{**vars(one), "counts": counts}), copied(one, records))
     return path
 
 
@@ -151,7 +159,7 @@ def test_many_rows_are_staged_in_batches(job: Job, tmp_path: Path) -> None:
     count = plan.BATCH_ROWS + 1
     one = load(counts={"read": count, "accepted": count, "rejected": 0, "duplicate": 0, "skipped": 0})
     with (tmp_path / "plan.sql").open("wb") as file:
-        _, batches = plan.write(file, one, (record(at, f"P{at}") for at in range(count)))
+        _, batches = plan.write(file, one, copied(one, (record(at, f"P{at}") for at in range(count))))
     assert batches == 2
     assert apply(str(job.database), tmp_path / "plan.sql").receipt.inserted == count
     assert job.query("SELECT count(*) FROM performance") == [(count,)]

@@ -217,27 +217,15 @@ def insert_statement(load: Load) -> str:
     )
 
 
-def write(file: BinaryIO, load: Load, records: Iterable[Mapping[str, Any]]) -> tuple[str, int]:
+def write(file: BinaryIO, load: Load, lines: Iterable[bytes]) -> tuple[str, int]:
     """
     Write a plan.
 
     Args:
-        records: accepted records in the order of their rows; each holds the domain's columns, has_performance_data,
-            validation_warnings and row.
+        lines: the accepted records in the order of their rows, as COPY takes them: the domain's columns,
+            has_performance_data, validation_warnings and the row.
     Returns:
         The digest of the bytes before the receipt, and the number of batches in which the rows are staged.
-    """
-    return write_copied(file, load, (_copy_line(load, record) for record in records))
-
-
-def write_copied(file: BinaryIO, load: Load, lines: Iterable[bytes]) -> tuple[str, int]:
-    """
-    Write a plan.
-
-    Args:
-        lines: the accepted records in the order of their rows, as COPY takes them.
-    Returns:
-        As write does.
     """
     out = _Digesting(file)
     for part in (*_head(load), *_before_rows(load)):
@@ -267,13 +255,6 @@ class _Digesting:
 def _copy_statement(load: Load) -> str:
     names = [*load.columns, *_STAGED_OWN]
     return f"\nCOPY pg_temp.wdh_staged ({', '.join(map(identifier, names))}) FROM stdin;\n"
-
-
-def _copy_line(load: Load, record: Mapping[str, Any]) -> bytes:
-    values = [record[name] for name in load.columns]
-    values.append(record["has_performance_data"])
-    line = [*map(copy_value, values), copy_warnings(record["validation_warnings"]), str(record["row"])]
-    return ("\t".join(line) + "\n").encode()
 
 
 _COPY_ESCAPES = str.maketrans(

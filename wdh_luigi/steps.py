@@ -332,7 +332,7 @@ class Steps:
             reviewable: a plan-only run writes it, so that somebody can review it before it is applied.
         """
         with self.copied_path.open("rb") as records, targets.atomic_write(self.plan_path) as file:
-            digest, batches = plan.write_copied(file, self.load(), records)
+            digest, batches = plan.write(file, self.load(), records)
         account = {
             "plan": str(self.plan_path),
             "plan_digest": digest,

@@ -43,9 +43,9 @@ def lines(rows: int, round_: int) -> Iterator[bytes]:
         yield ("\t".join(map(str, line)) + "\n").encode()
 
 
-def write_plan(path: Path, table: str, rows: int, round_: int, *, history: bool) -> None:
-    """Write the plan of a round."""
-    load = plan.Load(
+def load_of(table: str, rows: int, digest: str, *, history: bool) -> plan.Load:
+    """Return what a plan says beside its rows."""
+    return plan.Load(
         domain="bench",
         table=table,
         columns=COLUMNS,
@@ -64,11 +64,15 @@ def write_plan(path: Path, table: str, rows: int, round_: int, *, history: bool)
         sheet="Sheet1",
         cells={},
         counts={"read": rows, "accepted": rows, "rejected": 0, "duplicate": 0, "skipped": 0},
-        digest=f"{table} {round_}",
+        digest=digest,
         version="bench",
     )
+
+
+def write_plan(path: Path, table: str, rows: int, round_: int, *, history: bool) -> None:
+    """Write the plan of a round."""
     with path.open("wb") as file:
-        plan.write(file, load, lines(rows, round_))
+        plan.write(file, load_of(table, rows, f"{table} {round_}", history=history), lines(rows, round_))
 
 
 def by_plan(connection: warehouse.Connection, path: Path) -> None:

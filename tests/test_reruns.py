@@ -121,6 +121,25 @@ def test_a_lost_file_of_a_step_is_made_again(job: Job) -> None:
     assert job.query("SELECT count(*) FROM trustee_performance") == [(1,)]
 
 
+def test_a_damaged_account_stops_no_other_workbook(job: Job) -> None:
+    """What somebody edited in the work directory is that workbook's failure, which says what to delete."""
+    for number in (1, 2):
+        send(job, number)
+    job.run()
+    damaged = next(
+        path for path in job.work.glob("*/process/*.json") if f"01号_{NAME}".encode() in path.read_bytes()[:1000]
+    )
+    damaged.write_bytes(b"{")
+    assert job.run("--plan-only", "false").returncode == 30
+    assert loaded(job) == {"P02"}
+    first, second = job.summary()["files"]
+    assert (second["path"], second["status"]) == (f"02号_{NAME}", "done")
+    assert first["error"] == f"{damaged}: is not the JSON that was written; delete it and run again"
+    damaged.unlink()
+    job.load()
+    assert loaded(job) == {"P01", "P02"}
+
+
 def test_of_many_those_that_failed_are_shown_first(job: Job) -> None:
     """Among hundreds of lines nobody finds the one that matters; what was done before is not shown at all."""
     for number in range(1, 61):

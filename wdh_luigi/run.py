@@ -257,10 +257,18 @@ def is_loaded(one: Steps) -> bool:
     """
     if one.load_key in _loaded:
         return True
-    if not one.outcome_path.exists():
+    digest = _digest_of(one)
+    if digest is None:
         return False
     present = warehouse.again(lambda: warehouse.newest_receipt(_connection(), one.place))
-    return warehouse.is_loaded(present, one.outcome()["digest"], one.config.replace)
+    return warehouse.is_loaded(present, digest, one.config.replace)
+
+
+def _digest_of(one: Steps) -> str | None:
+    """Return the digest of a workbook's accepted records; None where their account is not there yet, or damaged."""
+    with contextlib.suppress(WorkDirError):
+        return str(one.outcome()["digest"])
+    return None
 
 
 def complete(snapshot: Snapshot, plan_only: bool, *, afresh: bool = True) -> list[bool]:
@@ -274,19 +282,21 @@ def complete(snapshot: Snapshot, plan_only: bool, *, afresh: bool = True) -> lis
     if plan_only:
         return [one.reviewable() for one in every]
     done = set() if afresh else _loaded
-    known = [one for one in every if one.load_key not in done and one.outcome_path.exists()]
-    places = [one.place for one in known]
+    digests = {one.file.path: _digest_of(one) for one in every if one.load_key not in done}
+    known = [(one, digest) for one in every if (digest := digests.get(one.file.path))]
+    places = [one.place for one, _ in known]
     receipts = warehouse.again(lambda: warehouse.newest_receipts(_connection(), places))
     loaded = {
         one.file.path
-        for one, present in zip(known, receipts, strict=True)
-        if warehouse.is_loaded(present, one.outcome()["digest"], one.config.replace)
+        for (one, digest), present in zip(known, receipts, strict=True)
+        if warehouse.is_loaded(present, digest, one.config.replace)
     }
     return [one.file.path in loaded or one.load_key in done for one in every]
 
 
 def apply(one: Steps, progress: Callable[[float], None] = lambda part: None) -> dict[str, Any]:
     """Apply a workbook's plan; return its account with the receipt. Progress: see warehouse.apply."""
+    one.outcome()  # where it is damaged, nobody could tell later whether it is loaded
     planned = one.planned_account()
     applied = warehouse.apply_once(_connection, one.plan_path, planned["plan_digest"], progress=progress)
     account = {
@@ -456,11 +466,12 @@ def keep(summary: Summary) -> None:
 
 def _add_outcome(summary: FileSummary, one: Steps) -> None:
     """Add what is known of the rows; of a failed workbook perhaps nothing, or the rejects alone."""
-    if not one.outcome_path.exists():
+    try:
+        outcome = one.outcome()
+    except WorkDirError:  # not there, or damaged, which is what the workbook failed by
         if one.rejects_workbook_path.exists():  # so many that the workbook failed
             summary.rejects, summary.rejects_workbook = str(one.rejects_path), str(one.rejects_workbook_path)
         return
-    outcome = one.outcome()
     if outcome["rows_rejected"]:
         summary.rejects, summary.rejects_workbook = str(one.rejects_path), str(one.rejects_workbook_path)
     for name in ("sheet", "rows_read", "rows_accepted", "rows_rejected", "rows_duplicate", "rows_skipped"):

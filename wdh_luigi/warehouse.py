@@ -534,15 +534,16 @@ class _Script:
 
     def rows(self, size: int) -> tuple[bytes, bool]:
         """Return some whole lines of a COPY, and whether they were the last."""
-        lines = self._file.readlines(size)
-        ended = plan.END_OF_COPY in lines
-        if ended:
-            lines = lines[: lines.index(plan.END_OF_COPY) + 1]
-        self._took(b"".join(lines))
-        if ended:
-            self._file.seek(self._at)
-            lines.pop()
-        return b"".join(lines), ended or not lines
+        lines = self._file.read(size)
+        if not lines.endswith(b"\n"):
+            lines += self._file.readline()
+        end = (b"\n" + lines).find(b"\n" + plan.END_OF_COPY)
+        if end < 0:
+            self._took(lines)
+            return lines, not lines
+        self._took(lines[: end + len(plan.END_OF_COPY)])
+        self._file.seek(self._at)
+        return lines[:end], True
 
     def blamed(self, cursor: Any, error: psycopg2.Error) -> str | None:
         """

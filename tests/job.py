@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import openpyxl
 import psycopg2
 import yaml
+
+from wdh_luigi import targets
 
 REPOSITORY = Path(__file__).parent.parent
 HEADINGS = ["年", "月", "计划代码", "公司代码", "收益率", "净值", "规模"]
@@ -145,3 +147,11 @@ def steps(log: str) -> list[str]:
         line.removeprefix("INFO: ") for line in log.splitlines() if line.startswith(tuple(f"INFO: {w} " for w in words))
     ]
     return [line.partition(" (")[0] for line in lines]
+
+
+def write_list(file: Any, rows: Iterable[Any]) -> None:
+    """Write a JSON list, an element a line."""
+    writer = targets.RowWriter(file)
+    for row in rows:
+        writer.write(row)
+    writer.close()

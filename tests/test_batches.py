@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wdh_luigi import targets
-from wdh_luigi.batches import BATCH_CELLS, BATCH_ROWS, Batch, Column, in_batches
+from wdh_luigi.batches import BATCH_CELLS, BATCH_ROWS, FIRST_ROWS, Batch, Column, in_batches
 from wdh_luigi.cells import Cell, ErrorCell, NumberCell, Row
 
 CELLS = st.sampled_from(
@@ -72,7 +72,7 @@ def test_a_target_holds_what_repeats_once() -> None:
 def test_a_batch_is_bounded_in_rows_and_in_cells() -> None:
     """One cell far to the right among a thousand short rows must not make a million of them."""
     rows: list[Row] = [(number, ["x"]) for number in range(1, 2 * BATCH_ROWS + 2)]
-    assert [len(batch.rows) for batch in in_batches(rows)] == [BATCH_ROWS, BATCH_ROWS, 1]
+    assert [len(batch.rows) for batch in in_batches(rows)] == [FIRST_ROWS, BATCH_ROWS, BATCH_ROWS + 1 - FIRST_ROWS]
     rows[10] = (11, [*[None] * 16_383, "x"])
     batches = list(in_batches(rows))
     assert max(len(batch.rows) * len(batch.columns) for batch in batches) <= BATCH_CELLS

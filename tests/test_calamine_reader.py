@@ -19,7 +19,10 @@ from pathlib import Path
 import pytest
 from books import MAIN, merged, xlsx, xlsx_parts, zipped
 
+from wdh_luigi import workbook
+from wdh_luigi.batches import BATCH_CELLS
 from wdh_luigi.cells import NEVER_COMPUTED, ErrorCell, NumberCell
+from wdh_luigi.domains.trustee_performance import DOMAIN
 from wdh_luigi.errors import WorkbookError
 from wdh_luigi.workbook import auto_reader
 from wdh_luigi.workbook.book import Merge, Row, Sheet
@@ -114,6 +117,52 @@ def test_a_date_out_of_range_is_an_error(tmp_path: Path) -> None:
 def test_a_number_that_is_none_is_an_error(tmp_path: Path, number: str) -> None:
     """Infinity would pass for a figure."""
     assert [(1, [ErrorCell("#NUM!")])] == rows_of(xlsx(f"<row><c><v>{number}</v></c></row>"), tmp_path)
+
+
+def test_damage_behind_the_headings_hides_no_table(tmp_path: Path) -> None:
+    """Else the other of two tables would be loaded without a word, where it is not known which one is meant."""
+    heads = "".join(f'<c t="inlineStr"><is><t>{name}</t></is></c>' for name in ("计划代码", "公司代码", "净值"))
+    good = '<row><c t="inlineStr"><is><t>P1</t></is></c><c><v>6</v></c><c><v>1.05</v></c></row>'
+    parts = xlsx_parts(
+        f"<row>{heads}</row>{good * 199}" + '<row><c t="s"><v>99</v></c></row>',
+        sheets='<sheet name="S1" sheetId="1" r:id="r1"/><sheet name="S2" sheetId="2" r:id="r2"/>',
+        tabs={"r1": ("worksheet", "worksheets/sheet1.xml"), "r2": ("worksheet", "worksheets/sheet2.xml")},
+    )
+    whole = xlsx_parts(f"<row>{heads}</row>{good}")["xl/worksheets/sheet1.xml"]
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(zipped({**parts, "xl/worksheets/sheet2.xml": whole}))
+    with pytest.raises(WorkbookError, match="2 sheets hold the headings: S1, S2"):
+        workbook.open_table(path, "book.xlsx", None, DOMAIN)
+
+
+def test_rows_that_become_very_wide_take_no_more_memory(tmp_path: Path) -> None:
+    """Without a dimension, all rows below one far cell are as wide as that."""
+    rows = '<row r="1"><c r="A1"><v>1</v></c></row><row r="2"><c r="XFD2"><v>2</v></c></row>'
+    rows += "".join(f'<row r="{at}"><c r="A{at}"><v>3</v></c></row>' for at in range(3, 123))
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(xlsx(rows))
+    batches = list(open_book(path, "book.xlsx").batches("S"))
+    assert [number for batch in batches for number in batch.rows] == list(range(1, 123))
+    assert max(len(batch.rows) for batch in batches) <= BATCH_CELLS // 16_384 + 2
+
+
+def test_a_cell_where_excel_has_none_is_named_by_its_row(tmp_path: Path) -> None:
+    """Not by another one that was read with it."""
+    rows = "".join(
+        f'<row r="{at}"><c r="{letter}{at}"><v>1</v></c></row>' for at, letter in enumerate(("A", "A", "XFE", "A"), 1)
+    )
+    with pytest.raises(WorkbookError, match="a cell in row 3, column 16385"):
+        rows_of(xlsx(rows), tmp_path)
+
+
+def test_two_sheets_of_one_name_are_refused_before_a_row_is_asked_for(tmp_path: Path) -> None:
+    """What shows the rows has not begun to write by then."""
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(zipped(xlsx_parts(sheets='<sheet name="S" sheetId="1" r:id="r1"/>' * 2)))
+    book = open_book(path, "book.xlsx")
+    for ask in (book.rows, book.batches):
+        with pytest.raises(WorkbookError, match="2 sheets have one name"):
+            ask("S")
 
 
 def test_strict_open_xml_is_read(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job import NAME, workbook
+from job import NAME, workbook, write_list
 
 from wdh_luigi import discover, sorting, steps, targets, validate
 from wdh_luigi.config import Discovery, DomainConfig
+from wdh_luigi.errors import WorkDirError
 from wdh_luigi.steps import Steps
 
 ROWS = 2_500  # more than one batch
@@ -104,7 +105,7 @@ def test_a_list_is_read_while_it_is_written(tmp_path: Path) -> None:
     rows: list[Any] = [[2, ["]", "[", "a,\nb", "\ud800"]], [3, []], [4, [{"number": 1, "format": "]"}]]]
     whole = tmp_path / "whole.json"
     with whole.open("wb") as file:
-        targets.write_rows(file, rows)
+        write_list(file, rows)
     parts = [whole.read_bytes()[at : at + 1] for at in range(whole.stat().st_size)]
     with path.open("wb", buffering=0) as file:
 
@@ -114,3 +115,29 @@ def test_a_list_is_read_while_it_is_written(tmp_path: Path) -> None:
             return bool(part)
 
         assert [row for batch in targets.read_batches(path, more) for row in batch] == rows
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        b'[\n{"rows":[[2,4]],"columns":[["a","b"]]}\n]\n',
+        b'[\n{"rows":[[2,4]]}\n]\n',
+        b'[\n{"rows":[[2,"x"]],"columns":[]}\n]\n',
+        b"[\n[2,[1]]\n]\n",
+    ],
+)
+def test_rows_that_somebody_edited_are_refused(tmp_path: Path, edited: bytes) -> None:
+    """A cell that is missing must not be taken from another row."""
+    path = tmp_path / "rows.json"
+    path.write_bytes(edited)
+    with pytest.raises(WorkDirError, match="is not the JSON that was written; delete it and run again"):
+        list(sorting.rows_of(path))
+
+
+def test_a_line_longer_than_what_is_read_at_a_time_comes_back(tmp_path: Path) -> None:
+    """A batch of long texts is one line of many megabytes."""
+    path = tmp_path / "rows.json"
+    rows = ["x" * 3_000_000, "y", "z" * 300_000]
+    with path.open("wb") as file:
+        write_list(file, rows)
+    assert list(targets.read_rows(path)) == rows

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from job import write_list
 from rights import bound_by_modes
 
 from wdh_luigi import targets
@@ -106,7 +107,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path) -> None:
 
     def overfull() -> None:
         with targets.atomic_write(path) as file:
-            targets.write_rows(file, (["x" * 1000] for _ in range(1000)))
+            write_list(file, (["x" * 1000] for _ in range(1000)))
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, former[1]))
     try:
@@ -160,7 +161,7 @@ def test_rows_come_back_as_they_went(tmp_path: Path, rows: list[Any], read: list
     """Decimals as text, dates in ISO 8601, anything that a cell can hold: and the whole file is one JSON list."""
     path = tmp_path / "rows.json"
     with targets.atomic_write(path) as file:
-        targets.write_rows(file, iter(rows))
+        write_list(file, iter(rows))
     assert list(targets.read_rows(path)) == read
     assert json.loads(path.read_bytes()) == read
 

@@ -19,6 +19,7 @@ import pytest
 from annotated_types import Ge
 from hypothesis import example, given
 from hypothesis import strategies as st
+from job import write_list
 from pydantic import ValidationError, field_validator
 
 from wdh_luigi import targets, validate
@@ -688,7 +689,7 @@ def sort_half_bad(folder: Path) -> tuple[validate.Outcome, float]:
     with (folder / "rejects.json").open("wb") as rejected, (folder / "accepted.json").open("wb") as accepted:
         rejects = targets.RowWriter(rejected)
         sorting = validate.Validation(DOMAIN, profile, config(), reading, rejects.write)
-        targets.write_rows(accepted, sorting.accepted(rows()))
+        write_list(accepted, sorting.accepted(rows()))
         rejects.close()
     growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return sorting.outcome, growth / (2**20 if sys.platform == "darwin" else 2**10)

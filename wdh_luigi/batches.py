@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from wdh_luigi.cells import PLAIN, Cell, NumberCell, Row, from_json, to_json
 
 BATCH_ROWS = 1_000  # enough to share the work that a batch costs
+FIRST_ROWS = 50  # of the first batch: who looks for the headings needs no more, and does not meet what is behind
 BATCH_CELLS = 200_000  # of a sheet that is wider than any table
 
 
@@ -78,12 +79,20 @@ class Batch:
 
     @classmethod
     def of_document(cls, document: Any) -> Batch:
-        """Return what ``document`` made this of."""
+        """
+        Return what ``document`` made this of.
+
+        Raises:
+            ValueError: a column has another number of cells.
+        """
         rows = [number for first, last in document["rows"] for number in range(first, last + 1)]
         columns = [
             Column(column["cells"], column["format"]) if isinstance(column, dict) else Column(column)
             for column in document["columns"]
         ]
+        for column in columns:
+            if len(column.cells) not in (1, len(rows)):
+                raise ValueError(f"{len(column.cells)} cells for {len(rows)} rows")
         return cls(rows, columns)
 
     def document(self) -> dict[str, Any]:
@@ -120,12 +129,12 @@ def _spans(rows: Sequence[int]) -> Iterator[list[int]]:
 def in_batches(rows: Iterable[Row]) -> Iterator[Batch]:
     """Put rows side by side, so many at a time that memory holds them however wide they are."""
     batch: list[Row] = []
-    widest = 0
+    widest, most = 0, FIRST_ROWS
     for row in rows:
         widest = max(widest, len(row[1]))
-        if batch and (len(batch) == BATCH_ROWS or (len(batch) + 1) * widest > BATCH_CELLS):
+        if batch and (len(batch) == most or (len(batch) + 1) * widest > BATCH_CELLS):
             yield Batch.of(batch)
-            batch, widest = [], len(row[1])
+            batch, widest, most = [], len(row[1]), BATCH_ROWS
         batch.append(row)
     if batch:
         yield Batch.of(batch)

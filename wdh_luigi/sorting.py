@@ -248,9 +248,15 @@ def read_batches(path: Path, more: Callable[[], bool] = lambda: False) -> Iterat
 
     Args:
         more: as in targets.read_batches.
+    Raises:
+        WorkDirError: missing, or not what was written.
     """
     for documents in targets.read_batches(path, more):
-        yield from map(Batch.of_document, documents)
+        try:
+            batches = list(map(Batch.of_document, documents))
+        except (ValueError, TypeError, LookupError) as error:
+            raise targets.not_json(path) from error
+        yield from batches
 
 
 def rows_of(path: Path) -> Iterator[Row]:

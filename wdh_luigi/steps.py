@@ -214,6 +214,7 @@ class Steps:
             telling.go_on()
 
         try:
+            seen[:] = _SEEN.pack(0, last_row)
             telling.begin(table.profile)
             sorting.write_batches(out, table.batches(), wrote)
             return _profile_document(table.profile)

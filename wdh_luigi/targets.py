@@ -8,8 +8,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -20,10 +19,8 @@ from wdh_luigi.errors import WorkDirError
 NAME_KEPT = 60  # characters of a file's name in that of its unfinished one
 # The name of an unfinished file: whose it is, and the process that writes it.
 UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
-BATCH_ROWS = 1_000  # rows that are written, and read back, at a time: enough to share the work that a batch costs
 _CHUNK = 1 << 18  # bytes
 
-_Row = TypeVar("_Row")
 _Document = TypeVar("_Document")
 
 
@@ -108,15 +105,6 @@ def dumps(value: Any) -> bytes:
         return _spell(value, default=to_jsonable_python)
 
 
-def dump_lines(values: Sequence[Any]) -> bytes:
-    """Return a line of JSON for each value."""
-    try:
-        lines = list(map(to_json, values))
-    except ValueError:
-        lines = list(map(dumps, values))
-    return b"\n".join(lines) + b"\n"
-
-
 def loads(line: bytes) -> Any:
     """Read one JSON value."""
     try:
@@ -147,7 +135,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise _not_read(path, error) from error
     except ValueError as error:
-        raise _not_json(path) from error
+        raise not_json(path) from error
 
 
 def readable(folder: Path, read: Callable[[Path], _Document]) -> Iterator[_Document]:
@@ -180,24 +168,9 @@ class RowWriter:
         self._file.write(b"[\n]\n" if self._between == b"[\n" else b"\n]\n")
 
 
-def write_rows(file: BinaryIO | Output, rows: Iterable[Any]) -> None:
-    """Write a JSON list with one element a line, in bounded memory."""
-    writer = RowWriter(file)
-    for batch in batched(rows, BATCH_ROWS):
-        writer.write_block(dump_lines(batch))
-    writer.close()
-
-
-def batched(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
-    """Yield the rows in lists of at most so many."""
-    iterator = iter(rows)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
 def read_rows(path: Path) -> Iterator[Any]:
     """
-    Yield the elements of a list that write_rows wrote, in bounded memory.
+    Yield the elements of a list that a RowWriter wrote, in bounded memory.
 
     Raises:
         WorkDirError: missing, or not what was written.
@@ -208,7 +181,7 @@ def read_rows(path: Path) -> Iterator[Any]:
 
 def read_batches(path: Path, more: Callable[[], bool] = lambda: False) -> Iterator[list[Any]]:
     """
-    Yield the elements of a list that write_rows wrote or is writing, in batches.
+    Yield the elements of a list that a RowWriter wrote or is writing, in batches.
 
     Args:
         more: called at the end of the file; waits, and tells whether there is more of it by then, or may be.
@@ -217,20 +190,24 @@ def read_batches(path: Path, more: Callable[[], bool] = lambda: False) -> Iterat
     """
     try:
         with path.open("rb") as file:
-            begun, ended = b"", False
+            begun: list[bytes] = []  # of a line
+            ended = False
             while (chunk := file.read(_CHUNK)) or more():
-                lines, _, begun = (begun + chunk).rpartition(b"\n")
-                if not lines:
-                    continue
-                ended = lines == b"]" or lines.endswith(b"\n]")
-                if rows := _elements(lines, ended):
-                    yield loads(b"[" + rows + b"]")
+                whole, newline, rest = chunk.rpartition(b"\n")
+                if newline:
+                    lines = b"".join([*begun, whole])
+                    begun.clear()
+                    ended = lines == b"]" or lines.endswith(b"\n]")
+                    if rows := _elements(lines, ended):
+                        yield loads(b"[" + rows + b"]")
+                if rest:
+                    begun.append(rest)
             if begun or not ended:
                 raise ValueError("the list does not end")
     except OSError as error:
         raise _not_read(path, error) from error
     except ValueError as error:
-        raise _not_json(path) from error
+        raise not_json(path) from error
 
 
 def _elements(lines: bytes, ended: bool) -> bytes:
@@ -243,7 +220,8 @@ def _not_read(path: Path, error: OSError) -> WorkDirError:
     return WorkDirError(str(path), f"cannot be read ({error.strerror})", "delete it, if it is there, and run again")
 
 
-def _not_json(path: Path) -> WorkDirError:
+def not_json(path: Path) -> WorkDirError:
+    """Return what is to be said of a target that somebody changed."""
     return WorkDirError(str(path), "is not the JSON that was written", "delete it and run again")
 
 

@@ -173,11 +173,12 @@ class _Field:
     def _of_format(self, number_format: str) -> _Known:
         known = self._known.get(number_format)
         if known is None:
-            kind = self._kind
-            sure = isinstance(kind, Figure) and kind.takes_as_is(self._name, self._reading, number_format)
+            figure = self._kind if isinstance(self._kind, Figure) else None
+            if figure and not figure.takes_as_is(self._name, self._reading, number_format):
+                figure = None
             if len(self._known) == _FORMATS:
                 self._known.clear()
-            known = self._known[number_format] = _Known(_Sure(kind if sure and isinstance(kind, Figure) else None))
+            known = self._known[number_format] = _Known(_Sure(figure))
         return known
 
     def _said(self, known: _Known, keys: Sequence[Any], cell: Callable[[int], Any]) -> Values:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import chain, islice
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from python_calamine_plus import CalamineWorkbook, SheetVisibleEnum
 
-from wdh_luigi.batches import BATCH_CELLS, BATCH_ROWS, Batch, Column, in_batches
+from wdh_luigi.batches import BATCH_CELLS, BATCH_ROWS, FIRST_ROWS, Batch, Column, in_batches
 from wdh_luigi.cells import NEVER_COMPUTED, Cell, ErrorCell, format_matters
 from wdh_luigi.errors import WorkbookError
 from wdh_luigi.workbook import package, rules
@@ -78,13 +78,13 @@ class CalamineBook(Book):
 
     def rows(self, sheet: str) -> Iterator[Row]:
         """Yield the rows that hold a value; a second sheet's rows end the first's."""
-        for batch in self.batches(sheet):
-            yield from batch.by_rows()
+        return chain.from_iterable(batch.by_rows() for batch in self.batches(sheet))
 
     def batches(self, sheet: str) -> Iterator[Batch]:
         """Yield the same rows, side by side."""
-        if not self._is_worksheet(sheet):
-            return
+        return self._batches(sheet) if self._is_worksheet(sheet) else iter(())
+
+    def _batches(self, sheet: str) -> Iterator[Batch]:
         with rules.as_damaged(self._shown, sheet):
             stream = self._started.pop(sheet, None) or self._stream(sheet)
         raw, merges = self._raw_batches(stream, sheet), self._merges[sheet]
@@ -99,11 +99,9 @@ class CalamineBook(Book):
             formats = [style["number_format"] or "" for style in stream.styles]
             columns = _Columns({style: text for style, text in enumerate(formats) if format_matters(text)})
             above = 0
-            for first in stream:  # rows that are not in the file come as blank ones
-                size = max(1, min(BATCH_ROWS, BATCH_CELLS // max(1, len(first))))
-                rows = [first, *islice(stream, size - 1)]
+            for rows in _some(stream):  # those that are not in the file come as blank ones
                 found = columns.of(rows)
-                rules.refuse_place(above + len(rows), len(found) or 1)
+                _refuse_places(above, rows, len(found))
                 yield Batch(range(above + 1, above + 1 + len(rows)), found)
                 above += len(rows)
 
@@ -111,8 +109,9 @@ class CalamineBook(Book):
         """
         Start a stream, which reads the whole sheet for its merges first; it ends the stream before.
 
-        Its rows are as wide as the sheet's ``<dimension>`` says. Where that is far, as for a format of whole rows, or
-        not true, the width is looked up, as 16,384 cells a row would take minutes, and more than Excel has all memory.
+        Its rows are as wide as the sheet's ``<dimension>`` says, or as the widest so far. Where that is far, as for a
+        format of whole rows, or not true, the width is looked up, as 16,384 cells a row would take minutes, and more
+        than Excel has all memory.
         """
         index = self._index(sheet)
         self._started.clear()
@@ -154,6 +153,27 @@ class CalamineBook(Book):
         self._book.close()
 
 
+def _some(stream: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
+    """Yield rows of the stream, so many at a time that memory holds them: they may become wider all at once."""
+    rows: list[list[Any]] = []
+    most = FIRST_ROWS
+    for row in stream:
+        rows.append(row)
+        if len(rows) == most or len(rows) * len(row) >= BATCH_CELLS:
+            yield rows
+            rows, most = [], BATCH_ROWS
+    if rows:
+        yield rows
+
+
+def _refuse_places(above: int, rows: list[list[Any]], width: int) -> None:
+    """Refuse rows with a cell where Excel has none; ``width``: how many columns hold anything."""
+    if width > rules.MOST_COLUMNS:
+        beyond = (any(cell.value != "" for cell in row[rules.MOST_COLUMNS :]) for row in rows)
+        rules.refuse_place(above + 1 + next(at for at, one in enumerate(beyond) if one), width)
+    rules.refuse_place(above + len(rows), 1)
+
+
 class _Columns:
     """
     Makes columns of what the stream says of cells: their values, kinds ("n" for a number, "s" for a text) and styles.
@@ -183,6 +203,8 @@ class _Columns:
         return columns
 
     def _column(self, values: list[Any], kinds: list[str], styles: list[int], said: list[Any]) -> Column:
+        if values.count("") == len(values) and all(one.formula is None for one in said):
+            return Column([None])
         kind = set(kinds)
         number_format = "" if kind == _TEXTS else self._format(values, kinds, styles)
         if number_format is None:

@@ -97,6 +97,7 @@ class Table:
         self._domain = domain
         self._fill = _Merged(merges, found, domain)
         self.profile = Profile(sheet, found, [row for row in top if row[0] <= found.row], book.gives_formats)
+        self._above = found.row
         self._identity = [found.columns[name] for name in _identity(domain) if name in found.columns]
         figures = {name: found.columns[name] for name in domain.names("figure") if name in found.columns}
         codes = [found.columns[name] for name in domain.names("code")]
@@ -112,7 +113,6 @@ class Table:
 
     def batches(self) -> Iterator[Batch]:
         """Yield the same rows, side by side."""
-        self._above = self.profile.headings.row
         for batch in self._begun or self._book.batches(self.profile.sheet):
             if batch.rows[0] <= self.profile.headings.row:
                 batch = batch.chosen([number > self.profile.headings.row for number in batch.rows])
@@ -146,10 +146,10 @@ class Table:
         """Tell at a glance whether all rows are data rows; where not, each is looked at."""
         columns = batch.columns
         for at in self._identity:
-            if at < len(columns) and any(type(cell) is str and _is_total(cell) for cell in _distinct(columns[at])):
+            if at < len(columns) and any(type(cell) is str and _is_total(cell) for cell in set(columns[at].cells)):
                 return False
         saying = (columns[at] for at in self._saying if at < len(columns))
-        return any(not any(map(_is_blank, _distinct(column))) for column in saying)
+        return any(not any(map(_is_blank, set(column.cells))) for column in saying)
 
     def last_row(self) -> int | None:
         """Return the sheet's last row as the file says it, right or wrong; None where it says nothing."""
@@ -173,11 +173,6 @@ class Table:
                 return None
         text = next((spellings.shown(cell) for cell in cells if not spellings.is_blank(cell)), "")
         return f"no codes and no figures: {text[:60]}" if text else "blank"
-
-
-def _distinct(column: Column) -> set[Cell]:
-    """Return a column's cells, each once; of equal ones (1 and True) both say the same of totals and blanks."""
-    return set(column.cells)
 
 
 class _BareNumbers:
@@ -204,7 +199,9 @@ class _BareNumbers:
         else:
             others = list(zip(rows, cells, strict=True))
         for number, cell in others:
-            if bare := _bare_number(cell):
+            if type(cell) in _NUMBERS and self._smallest < abs(cell) < self._largest:
+                self._extremes.count += 1
+            elif bare := _bare_number(cell):
                 self._extremes.add(bare, f"{letters(self._at)}{number}")
                 self._smallest = float(abs(self._extremes.smallest or bare))
                 self._largest = float(abs(self._extremes.largest or bare))

@@ -28,7 +28,6 @@ from python_calamine_plus import CalamineWorkbook
 
 from wdh_luigi import domains, embedded, plan, sorting, targets, validate, warehouse, workbook
 from wdh_luigi.config import DomainConfig
-from wdh_luigi.workbook import calamine_reader
 
 KINDS = ("COPY", "ANALYZE", "DELETE", "INSERT")
 MONTH = date(2024, 11, 1)
@@ -77,19 +76,33 @@ def consume(rows: Iterable[Any]) -> None:
         pass
 
 
+def stream_of(path: Path) -> Iterable[Any]:
+    """Return the rows as the library gives them."""
+    rows: Iterable[Any] = CalamineWorkbook.from_path(str(path)).stream_sheet_by_index(0, rich=True)
+    return rows
+
+
+def cells_of(path: Path) -> Iterable[Any]:
+    """Return the rows as the product's reader gives them, after a look at the file's checksums."""
+    book = workbook.opener("auto", path.name)(path, "")
+    return book.batches(book.sheets[0].name)
+
+
+def read_into(rows_path: Path, path: Path) -> workbook.Table:
+    """Write the data rows as ReadExcel does; return the table with its profile."""
+    table = workbook.open_table(path, "", None, domains.get("trustee_performance"))
+    with rows_path.open("wb") as file:
+        sorting.write_batches(targets.Output(file, rows_path), table.batches(), lambda rows: None)
+    return table
+
+
 def make_plan(timed: Timed, path: Path, folder: Path, rows: int) -> Path:
     """Read and sort a workbook and write its plan, each part by itself."""
     domain = domains.get("trustee_performance")
-    stream = CalamineWorkbook.from_path(str(path)).stream_sheet_by_index
-    timed("reading: python-calamine-plus alone", lambda: consume(stream(0, rich=True)))
-    book = calamine_reader.open_book(path, "")
-    timed("reading: and cells, by columns", lambda: consume(book.batches(book.sheets[0].name)))
-    table = workbook.open_table(path, "", None, domain)
     rows_path = folder / "rows.json"
-    with rows_path.open("wb") as file:
-        out = targets.Output(file, rows_path)
-        everything = "reading: and data rows, the profile, the target; checksums"
-        timed(everything, lambda: sorting.write_batches(out, table.batches(), lambda rows: None))
+    timed("reading: python-calamine-plus alone", lambda: consume(stream_of(path)))
+    timed("reading: and cells, by columns", lambda: consume(cells_of(path)))
+    table = timed("reading: and data rows, the profile, the target", lambda: read_into(rows_path, path))
     config = DomainConfig.model_validate({"pattern": "x", "table": "by_plan", "pk": bench_load.KEY})
     reading = validate.reading(table.profile, config, domain, MONTH, date.today())
     files = sorting.Files(
@@ -136,7 +149,8 @@ def main() -> None:
     lines += [f"| {part} | {seconds:.2f} |" for part, seconds in timed.seconds.items()]
     lines += ["", "| the plan's statements, wall s | first load | reload |", "|---|---:|---:|"]
     for kind in (*KINDS, "all other statements"):
-        lines.append("|".join(["", kind, *(f" {spent.get(kind, 0):.2f} " for spent in loads), ""]))
+        first, reload = (f"{spent.get(kind, 0):.2f}" for spent in loads)
+        lines.append(f"| {kind} | {first} | {reload} |")
     lines += [f"\n{asked.rows:,} rows. Each line of reading holds those above it."]
     print("\n".join(lines))
     if asked.write:

@@ -675,6 +675,7 @@ def _others_in_reach(load: Load) -> str:
     """Ask whether another place may have rows of the same dates, by the receipts: without, no key needs a look."""
     return (
         f"EXISTS (SELECT FROM {load.place.receipts} AS l, pg_temp.wdh_reach AS r WHERE NOT ({same_place(load.place)})\n"
+        f"    AND l.table_name IN ({literal(load.place.name)}, {literal(f'{load.place.schema}.{load.place.name}')})\n"
         "    AND coalesce(l.first_date <= r.last_date AND l.last_date >= r.first_date, true))"
     )
 

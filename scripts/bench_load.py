@@ -1,14 +1,14 @@
 """
 Load rows over as many present keys: the product's plan against the same rows by hand-written SQL, in one run.
 
-    python scripts/bench_load.py [--rows 1000000] [--rounds 5] [--others 0]
+    python scripts/bench_load.py [--rows 1000000] [--rounds 5] [--others 0] [--partitioned]
 
 Every round reloads the same table by each way in turn, with changed figures: by hand (COPY into a temporary table,
 DELETE USING, INSERT SELECT), by the product's apply, and by it with a history. The server is the embedded one, in a
 folder of its own, with its usual settings (fsync on). Printed are medians of the seconds and of the ratios to the
 hand-written way, by the clock and, where /proc tells it, by the processor time of client and server, which a busy
 machine moves less. With --others the tables hold so many rows of former months as well, 100,000 a month: what a long
-history costs a load, and the question whether one is complete.
+history costs a load, and the question whether one is complete; with --partitioned they are by year.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from wdh_luigi.domains.trustee_performance import DOMAIN
 
 COLUMNS = {name: str(column.sql) for name, column in DOMAIN.columns.items()}
 KEY = [name for name, column in DOMAIN.columns.items() if column.kind != "figure"]
+MONTH = date(2024, 11, 1)
 A_MONTH = 100_000  # rows
 OWN = [*COLUMNS, "has_performance_data", "validation_warnings", "workbook_row"]
 
@@ -39,7 +41,7 @@ def lines(rows: int, round_: int) -> Iterator[bytes]:
     for row in range(rows):
         rate, value, scale = row % 1000 + round_, 10_000 + (row + round_) % 9_000, row * 7 + round_
         figures = (Decimal(rate).scaleb(-6), Decimal(value).scaleb(-4), Decimal(scale).scaleb(-2))
-        line = ("2024-11-01", f"PLAN{row:08d}", f"C{row % 97:03d}", *figures, "t", "[]", row + 2)
+        line = (MONTH, f"PLAN{row:08d}", f"C{row % 97:03d}", *figures, "t", "[]", row + 2)
         yield ("\t".join(map(str, line)) + "\n").encode()
 
 
@@ -66,6 +68,7 @@ def load_of(table: str, rows: int, digest: str, *, history: bool) -> plan.Load:
         counts={"read": rows, "accepted": rows, "rejected": 0, "duplicate": 0, "skipped": 0},
         digest=digest,
         version="bench",
+        dates=(f"{MONTH}", f"{MONTH}"),
     )
 
 
@@ -155,15 +158,29 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--others", type=int, default=0)
+    parser.add_argument("--partitioned", action="store_true")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="wdh-bench-", dir="/tmp"))
     folder.chmod(0o711)
     try:
         uri = embedded.start(folder / "server").uri
-        run(uri, folder, asked.rows, asked.rounds, asked.others)
+        run(uri, folder, asked.rows, asked.rounds, asked.others, partitioned=asked.partitioned)
     finally:
         embedded.stop(folder / "server")
         shutil.rmtree(folder)
+
+
+def partition(uri: str, tables: list[str]) -> None:
+    """Have the tables' rows in partitions, one a year."""
+    with closing(warehouse.connect(uri)) as connection, connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f"ALTER TABLE {table} RENAME TO whole")
+            cursor.execute(f"CREATE TABLE {table} (LIKE whole INCLUDING ALL) PARTITION BY RANGE (report_date)")
+            for year in range(MONTH.year - 20, MONTH.year + 1):
+                within = f"FROM ('{year}-01-01') TO ('{year + 1}-01-01')"
+                cursor.execute(f"CREATE TABLE {table}_{year} PARTITION OF {table} FOR VALUES {within}")
+            cursor.execute(f"INSERT INTO {table} SELECT * FROM whole")
+            cursor.execute("DROP TABLE whole")
 
 
 def fill(uri: str, tables: list[str], rows: int) -> None:
@@ -173,7 +190,7 @@ def fill(uri: str, tables: list[str], rows: int) -> None:
             cursor.execute(
                 f"INSERT INTO {table} (report_date, plan_code, company_code, return_rate, net_asset_value, fund_scale,"
                 " has_performance_data, validation_warnings, workbook_row, data_source, processed_at, load_id)"
-                f" SELECT date '2024-10-01' - make_interval(months => n / {A_MONTH}), 'PLAN' || n % {A_MONTH},"
+                f" SELECT date '{MONTH}' - make_interval(months => 1 + n / {A_MONTH}), 'PLAN' || n % {A_MONTH},"
                 " 'C' || n % 97, 0.01, 1, n, true, '[]', n, 'former.xlsx', now(), 1000000 + n / 100000"
                 f" FROM generate_series(0, {rows - 1}) AS n"
             )
@@ -190,7 +207,7 @@ def ask(uri: str) -> float:
         return time.perf_counter() - started
 
 
-def run(uri: str, folder: Path, rows: int, rounds: int, others: int) -> None:
+def run(uri: str, folder: Path, rows: int, rounds: int, others: int, *, partitioned: bool) -> None:
     """Load round after round; the first, into empty tables, is not counted."""
     plain, kept, typed = folder / "plain.sql", folder / "kept.sql", folder / "rows.copy"
     tables = ["by_hand", "by_plan", "with_history"]
@@ -205,6 +222,8 @@ def run(uri: str, folder: Path, rows: int, rounds: int, others: int) -> None:
                 by_plan(connection, kept)
                 cursor.execute("CREATE TABLE by_hand (LIKE by_plan INCLUDING ALL)")
                 by_hand(connection, typed)
+            if partitioned:
+                partition(uri, tables)
             fill(uri, tables, others)
             settle(uri, tables)
             continue

@@ -179,6 +179,29 @@ def test_keys_are_compared_only_where_another_place_of_the_table_has_rows(
         assert cursor.fetchone() == (looked_at,)
 
 
+def test_a_load_looks_at_the_partitions_of_its_dates_alone(job: Job, tmp_path: Path) -> None:
+    """Among a hundred million rows of former years, the planner must know where not to look."""
+    apply(str(job.database), written(tmp_path / "a.sql", load(), record()))
+    job.execute(
+        "ALTER TABLE performance RENAME TO whole; CREATE TABLE performance (LIKE whole INCLUDING ALL)"
+        " PARTITION BY RANGE (report_date);"
+        "CREATE TABLE early PARTITION OF performance FOR VALUES FROM ('2000-01-01') TO ('2024-01-01');"
+        "CREATE TABLE late PARTITION OF performance FOR VALUES FROM ('2024-01-01') TO ('2030-01-01');"
+        "INSERT INTO performance SELECT * FROM whole; DROP TABLE whole"
+    )
+    one = load(digest="d2", dates=("2024-11-01", "2024-11-01"))
+    with contextlib.closing(warehouse.connect(str(job.database))) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE wdh_staged (LIKE performance)")
+        (delete,) = plan.delete_statements(one)
+        for asked in (delete, f"SELECT FROM performance AS t JOIN wdh_staged AS s ON {plan._same_key(one)}"):
+            cursor.execute(f"EXPLAIN {asked}")
+            told = "\n".join(line for (line,) in cursor.fetchall())
+            assert "late" in told
+            assert "early" not in told
+    assert apply(str(job.database), written(tmp_path / "b.sql", one, record(rate="0.07"))).receipt.deleted == 1
+    assert job.query("SELECT return_rate FROM performance") == [(Decimal("0.070000"),)]
+
+
 def test_many_rows_are_staged_in_batches(job: Job, tmp_path: Path) -> None:
     """Each batch is a COPY of its own; all of them are one transaction."""
     count = plan.BATCH_ROWS + 1

@@ -135,6 +135,7 @@ class Load:
         statement_timeout: seconds that a statement may take, or 0 for any.
         keep_history: rows that are replaced go to the table's history, from which the load can be reverted.
         sheet, cells: where the rows come from, for messages: the columns' letters in Excel by their names.
+        dates: the first and the last date of the rows, in ISO 8601, where the key has a date; None where not known.
     """
 
     domain: str
@@ -157,6 +158,7 @@ class Load:
     counts: Mapping[str, int]
     digest: str
     version: str
+    dates: tuple[str, str] | None = None
 
     @property
     def place(self) -> Place:
@@ -620,7 +622,12 @@ def _guard(comment: str, message: str, *, only_if: str = "true") -> str:
 
 
 def _same_key(load: Load) -> str:
-    return " AND ".join(f"t.{identifier(name)} = s.{identifier(name)}" for name in load.key)
+    """Compare keys; their dates as constants too, which alone tell the planner in which partitions not to look."""
+    same = " AND ".join(f"t.{identifier(name)} = s.{identifier(name)}" for name in load.key)
+    if not load.dates or not load.date:
+        return same
+    first, last = map(literal, load.dates)
+    return f"{same}\n        AND t.{identifier(load.date)} BETWEEN {first} AND {last}"
 
 
 def _in_reach(load: Load) -> str:

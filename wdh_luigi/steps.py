@@ -260,6 +260,7 @@ class Steps:
             "rows_with_warnings": outcome.warnings,
             "duplicates": outcome.duplicates,
             "digest": done.digest,
+            "dates": [min(outcome.periods), max(outcome.periods)] if outcome.periods else None,
             "guessed": list(rates.guessed.values()),
             "examples": validate.examples(outcome),
             "workbook": shown,
@@ -309,6 +310,7 @@ class Steps:
             counts={word: outcome[f"rows_{word}"] for word in words},
             digest=outcome["digest"],
             version=metadata.version("wdh_luigi"),
+            dates=outcome["dates"] and tuple(outcome["dates"]),
         )
 
     def _cells(self) -> dict[str, str]:

@@ -153,6 +153,9 @@ def test_a_cell_where_excel_has_none_is_named_by_its_row(tmp_path: Path) -> None
     )
     with pytest.raises(WorkbookError, match="a cell in row 3, column 16385"):
         rows_of(xlsx(rows), tmp_path)
+    never = '<row r="1"><c r="A1"><v>1</v></c></row><row r="2"><c r="XFE2"><f>1+1</f></c></row>'
+    with pytest.raises(WorkbookError, match="a cell in row 2, column 16385"):
+        rows_of(xlsx(never), tmp_path)
 
 
 def test_two_sheets_of_one_name_are_refused_before_a_row_is_asked_for(tmp_path: Path) -> None:

@@ -169,8 +169,9 @@ def _some(stream: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
 def _refuse_places(above: int, rows: list[list[Any]], width: int) -> None:
     """Refuse rows with a cell where Excel has none; ``width``: how many columns hold anything."""
     if width > rules.MOST_COLUMNS:
-        beyond = (any(cell.value != "" for cell in row[rules.MOST_COLUMNS :]) for row in rows)
-        rules.refuse_place(above + 1 + next(at for at, one in enumerate(beyond) if one), width)
+        for number, row in enumerate(rows, above + 1):
+            if any(cell.value != "" or cell.formula is not None for cell in row[rules.MOST_COLUMNS :]):
+                rules.refuse_place(number, width)
     rules.refuse_place(above + len(rows), 1)
 
 

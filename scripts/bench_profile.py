@@ -28,6 +28,7 @@ from python_calamine_plus import CalamineWorkbook
 
 from wdh_luigi import domains, embedded, plan, sorting, targets, validate, warehouse, workbook
 from wdh_luigi.config import DomainConfig
+from wdh_luigi.workbook import guard
 
 KINDS = ("COPY", "ANALYZE", "DELETE", "INSERT")
 MONTH = date(2024, 11, 1)
@@ -133,6 +134,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--write", type=Path, help="the page whose part between the profile marks is replaced")
     asked = parser.parse_args()
+    gc.set_threshold(guard.COLLECTED)  # as in the processes that read and sort
     folder, timed = Path(tempfile.mkdtemp(prefix="wdh-profile-", dir="/tmp")), Timed()
     folder.chmod(0o711)
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
+from functools import partial
 from itertools import chain, compress, repeat
 from typing import Any, NamedTuple
 
@@ -266,9 +267,9 @@ class _Sure:
         places = [at for at, text in enumerate(found) if text is None and type(cells[at]) is float]
         places = [at for at in places if low < cells[at] < high and cells[at]]  # not zero, of which there are two
         numbers = [cells[at] for at in places]
-        texts = ("\n".join([self._form] * len(numbers)) % tuple(numbers)).split("\n")
-        for at, number, text, read in zip(places, numbers, texts, map(float, filter(None, texts)), strict=False):
-            if read == number:
+        texts = ("\n".join([self._form] * len(numbers)) % tuple(numbers)).split("\n") if numbers else []
+        for at, number, text in zip(places, numbers, texts, strict=True):
+            if float(text) == number:
                 found[at] = text
 
     def rounded(self, cell: Any) -> _Said | None:
@@ -433,30 +434,32 @@ class Records:
 
     def lines(self) -> bytes:
         """Return the documents as JSON, one a line; put together of what is known of each cell."""
-        parts: list[Iterable[str]] = [repeat('{"row":'), map(str, self.rows)]
+        each = partial(repeat, times=len(self.rows))
+        parts: list[Iterable[str]] = [each('{"row":'), map(str, self.rows)]
         for name, values in self.columns.items():
             before, texts = f",{targets.dumps(name).decode()}:", values.as_copy
             if plan.NULL in texts:
-                parts += [repeat(before), ["null" if text == plan.NULL else f'"{text}"' for text in texts]]
+                parts += [each(before), ["null" if text == plan.NULL else f'"{text}"' for text in texts]]
             else:
-                parts += [repeat(f'{before}"'), texts, repeat('"')]
-        parts += [repeat(',"has_performance_data":'), ["true" if one else "false" for one in self.has_data]]
+                parts += [each(f'{before}"'), texts, each('"')]
+        parts += [each(',"has_performance_data":'), ["true" if one else "false" for one in self.has_data]]
         warnings = self._warnings(lambda found: targets.dumps(list(found)).decode())
-        parts += [repeat(',"validation_warnings":'), warnings, repeat("}\n")]
-        return "".join(chain.from_iterable(zip(*parts, strict=False))).encode()
+        parts += [each(',"validation_warnings":'), warnings, each("}\n")]
+        return "".join(chain.from_iterable(zip(*parts, strict=True))).encode()
 
     def copied(self) -> bytes:
         """Return them as the lines of a plan's COPY."""
+        each = partial(repeat, times=len(self.rows))
         has_data = ["\tt\t" if one else "\tf\t" for one in self.has_data]
         parts = [
             self.texts,
             has_data,
             self._warnings(plan.copy_warnings),
-            repeat("\t"),
+            each("\t"),
             map(str, self.rows),
-            repeat("\n"),
+            each("\n"),
         ]
-        return "".join(chain.from_iterable(zip(*parts, strict=False))).encode()
+        return "".join(chain.from_iterable(zip(*parts, strict=True))).encode()
 
     def _warnings(self, spell: Callable[[Sequence[str]], str]) -> list[str]:
         spelt = ["[]"] * len(self.rows)

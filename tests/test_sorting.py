@@ -10,6 +10,7 @@ import pytest
 from job import NAME, workbook, write_list
 
 from wdh_luigi import discover, sorting, steps, targets, validate
+from wdh_luigi.batches import FIRST_ROWS
 from wdh_luigi.config import Discovery, DomainConfig
 from wdh_luigi.errors import WorkDirError
 from wdh_luigi.steps import Steps
@@ -74,6 +75,15 @@ def test_what_is_sorted_ahead_is_what_would_be_sorted_then(tmp_path: Path) -> No
     assert [line.split(b"\t")[1] for line in ahead[1].splitlines()][:9] == [
         b"P0", b"P1", b"P2", b"P4", b"P5", b"P6", b"P8", b"P9", b"P10",
     ]  # fmt: skip
+
+
+def test_a_guess_takes_in_more_than_the_few_rows_that_come_first(tmp_path: Path) -> None:
+    """The first batch is small, for who looks for headings; a guess by it alone would be made again too often."""
+    rows = [[*good(at)[:4], "1%", *good(at)[5:]] for at in range(FIRST_ROWS)]
+    rows += [[*good(at)[:4], 5.5, *good(at)[5:]] for at in range(FIRST_ROWS, ROWS)]
+    used, (ahead, behind) = sort_twice(Sheet(tmp_path, rows))
+    assert used
+    assert ahead == behind
 
 
 def test_a_guess_that_later_rows_refute_is_made_again(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import chain, islice
 from pathlib import Path
 
 from wdh_luigi import spellings, targets, validate
@@ -220,25 +221,20 @@ def _follow(
     with os.fdopen(listening, "rb") as pipe:
         profile: Profile = pickle.load(pipe)
         batches = read_batches(rows_path, more=lambda: bool(pipe.read1(1 << 12)))
-        first = next(batches, Batch([], []))
-        rates = validate.rates(replace(profile, extremes=_extremes(profile, first)), config, domain, shown)
+        begun = list(islice(batches, 2))  # the first one is small
+        rates = validate.rates(replace(profile, extremes=_extremes(profile, begun)), config, domain, shown)
         reading = validate.with_rates(base(profile), rates)
-        return sort(files, _chained(first, batches), domain, profile, config, reading)
+        return sort(files, chain(begun, batches), domain, profile, config, reading)
 
 
-def _chained(first: Batch, batches: Iterable[Batch]) -> Iterator[Batch]:
-    yield first
-    yield from batches
-
-
-def _extremes(profile: Profile, batch: Batch) -> dict[str, Extremes]:
+def _extremes(profile: Profile, batches: Iterable[Batch]) -> dict[str, Extremes]:
     """Return the extremes of the first rows, by which those of all are guessed."""
     found = {name: Extremes() for name in profile.extremes}
     for name, extremes in found.items():
         at = profile.headings.columns[name]
-        for place in range(len(batch.rows)):
-            if bare := spellings.bare_number(batch.cell(place, at)):
-                extremes.add(bare, "")
+        cells = (batch.cell(place, at) for batch in batches for place in range(len(batch.rows)))
+        for bare in filter(None, map(spellings.bare_number, cells)):
+            extremes.add(bare, "")
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from wdh_luigi.workbook import sniff
+from wdh_luigi.workbook.around import Around
 from wdh_luigi.workbook.book import Book
 
 _READERS = {"xlsx": "calamine", "xlsb": "xlsb", "xls": "xls", "ods": "ods"}
@@ -32,5 +33,7 @@ def open_book(path: Path, shown: str) -> Book:
     Raises:
         WorkbookError: it is no workbook, or it cannot be read.
     """
-    book: Book = _reader(sniff.check(path, shown)).open_book(path, shown)
+    around = Around()
+    kind = sniff.check(path, shown, around.take)
+    book: Book = _reader(kind).open_book(path, shown, *([around] if kind == "xlsx" else []))
     return book

@@ -2,7 +2,8 @@
 Read workbooks with python-calamine-plus: fast, and .xlsx and .xlsm in bounded memory.
 
 Its rich stream is taken for them, twice as slow as the plain one, for what the plain one does not tell: an error from
-a text that looks like one, a formula never computed from a blank, a cell's number format, and merges.
+a text that looks like one, a formula never computed from a blank, a cell's number format, and merges. Rows that hold
+none of these need it not: see plain_sheet.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from python_calamine_plus import CalamineWorkbook, SheetVisibleEnum
 from wdh_luigi.batches import BATCH_CELLS, BATCH_ROWS, FIRST_ROWS, Batch, Column, in_batches
 from wdh_luigi.cells import NEVER_COMPUTED, Cell, ErrorCell, format_matters
 from wdh_luigi.errors import WorkbookError
-from wdh_luigi.workbook import package, rules
+from wdh_luigi.workbook import package, plain_sheet, rules
+from wdh_luigi.workbook.around import Around, around_of
 from wdh_luigi.workbook.book import Book, Merge, Row, Sheet
+from wdh_luigi.workbook.plain_sheet import PlainSheet
 
 _KINDS: dict[str, rules.TabKind] = {
     "ChartSheet": "chart",
@@ -31,26 +34,26 @@ _KINDS: dict[str, rules.TabKind] = {
     "Vba": "macro",
 }
 _FAR = re.compile(r"[A-Z]{3}")  # a column beyond ZZ
-_LAST_ROW = re.compile(r"\d+$", re.ASCII)
 _PARTS = attrgetter("value"), attrgetter("data_type"), attrgetter("style_id")
 _REMEMBERED = 20_000  # cells
 _LONG = 60  # characters, of a text that is not remembered
 _MOST = 1e15  # beyond it, and for what is no number, rules.number has its say
 
 
-def open_book(path: Path, shown: str) -> Book:
+def open_book(path: Path, shown: str, around: Around | None = None) -> Book:
     """
     Open an .xlsx or .xlsm workbook.
 
     Args:
         shown: the workbook's name in messages.
+        around: what is around its sheets' rows, where the workbook was looked through before.
     Raises:
         WorkbookError: it cannot be read.
     """
     if re.search("[\ud800-\udfff]", str(path)):  # calamine opens no such path
         raise WorkbookError(shown, "its name or folder is not UTF-8", "rename it")
     with rules.as_damaged(shown):
-        return CalamineBook(path, shown)
+        return CalamineBook(path, shown, around or around_of(path))
 
 
 class CalamineBook(Book):
@@ -58,13 +61,15 @@ class CalamineBook(Book):
 
     gives_formats = True
 
-    def __init__(self, path: Path, shown: str) -> None:
+    def __init__(self, path: Path, shown: str, around: Around) -> None:
         self._shown = shown
         self._path = path
         self._book = CalamineWorkbook.from_path(path)
         self._merges: dict[str, list[Merge]] = {}
         self._last_rows: dict[str, int | None] = {}
         self._started: dict[str, Any] = {}  # the stream from which merges were read, and no rows yet
+        self._plain_sheets = plain_sheet.PlainSheets(path, around)
+        self._looked_at: dict[str, PlainSheet | None] = {}
         self.sheets = [
             Sheet(
                 one.name,
@@ -85,29 +90,41 @@ class CalamineBook(Book):
         return self._batches(sheet) if self._is_worksheet(sheet) else iter(())
 
     def _batches(self, sheet: str) -> Iterator[Batch]:
-        with rules.as_damaged(self._shown, sheet):
-            stream = self._started.pop(sheet, None) or self._stream(sheet)
-        raw, merges = self._raw_batches(stream, sheet), self._merges[sheet]
+        merges = self.merges(sheet)
+        raw = self._raw_batches(sheet)
         if merges:
             rows = (row for batch in raw for row in batch.by_rows())
             yield from in_batches(rules.tidy(rows, merges, self._shown, sheet))
         else:
             yield from rules.tidy_batches(raw, self._shown, sheet)
 
-    def _raw_batches(self, stream: Any, sheet: str) -> Iterator[Batch]:
+    def _raw_batches(self, sheet: str) -> Iterator[Batch]:
         with rules.as_damaged(self._shown, sheet):
-            formats = [style["number_format"] or "" for style in stream.styles]
-            columns = _Columns({style: text for style, text in enumerate(formats) if format_matters(text)})
-            above = 0
-            for rows in _some(stream):  # those that are not in the file come as blank ones
-                found = columns.of(rows)
-                _refuse_places(above, rows, len(found))
-                yield Batch(range(above + 1, above + 1 + len(rows)), found)
-                above += len(rows)
+            first: int | None = 1
+            if plain := self._plain(sheet):
+                yield from plain.batches()
+                first = plain.rest
+            if first is not None:
+                yield from self._streamed(self._started.pop(sheet, None) or self._stream(sheet, first), first)
 
-    def _stream(self, sheet: str) -> Any:
+    def _streamed(self, stream: Any, first: int) -> Iterator[Batch]:
+        formats = [style["number_format"] or "" for style in stream.styles]
+        columns = _Columns({style: text for style, text in enumerate(formats) if format_matters(text)})
+        above = first - 1
+        for rows in _some(stream):  # those that are not in the file come as blank ones
+            found = columns.of(rows)
+            _refuse_places(above, rows, len(found))
+            yield Batch(range(above + 1, above + 1 + len(rows)), found)
+            above += len(rows)
+
+    def _plain(self, sheet: str) -> PlainSheet | None:
+        if sheet not in self._looked_at:
+            self._looked_at[sheet] = self._plain_sheets.of(self._index(sheet))
+        return self._looked_at[sheet]
+
+    def _stream(self, sheet: str, first: int = 1) -> Any:
         """
-        Start a stream, which reads the whole sheet for its merges first; it ends the stream before.
+        Start a stream from a row on, which reads the whole sheet for its merges first; it ends the stream before.
 
         Its rows are as wide as the sheet's ``<dimension>`` says, or as the widest so far. Where that is far, as for a
         format of whole rows, or not true, the width is looked up, as 16,384 cells a row would take minutes, and more
@@ -115,12 +132,13 @@ class CalamineBook(Book):
         """
         index = self._index(sheet)
         self._started.clear()
-        stream = self._book.stream_sheet_by_index(index, rich=True)
+        stream = self._book.stream_sheet_by_index(index, rich=True, min_row=first - 1)
         if _FAR.search(stream.dimension or ""):
             last = package.last_column(self._path, index) or rules.MOST_COLUMNS
             rules.refuse_place(1, last)
-            stream = self._book.stream_sheet_by_index(index, rich=True, max_col=last)  # one more, to see what is beyond
-        last_row = _LAST_ROW.search(stream.dimension or "")
+            # One column more, to see what is beyond.
+            stream = self._book.stream_sheet_by_index(index, rich=True, min_row=first - 1, max_col=last)
+        last_row = rules.LAST_ROW.search(stream.dimension or "")
         self._last_rows[sheet] = int(last_row[0]) if last_row else None
         self._merges[sheet] = rules.in_order(
             Merge(top + 1, left + 1, bottom + 1, right + 1)
@@ -140,13 +158,16 @@ class CalamineBook(Book):
         if not self._is_worksheet(sheet):
             return []
         with rules.as_damaged(self._shown, sheet):
-            if sheet not in self._merges:
+            if sheet not in self._merges and self._plain(sheet) is not None:
+                self._merges[sheet] = []
+            elif sheet not in self._merges:
                 self._started[sheet] = self._stream(sheet)
             return self._merges[sheet]
 
     def last_row(self, sheet: str) -> int | None:
         """Return the last row that the ``<dimension>`` names, of a sheet whose rows were asked for."""
-        return self._last_rows.get(sheet)
+        plain = self._looked_at.get(sheet)
+        return plain.last_row if plain else self._last_rows.get(sheet)
 
     def close(self) -> None:
         """Let go of the file."""

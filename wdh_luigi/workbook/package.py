@@ -39,7 +39,7 @@ def last_column(path: Path, sheet: int) -> int | None:
         None where a cell names no place, so that only a parser could tell.
     """
     last = b""
-    with ZipFile(path) as archive, archive.open(_sheet_part(archive, sheet)) as source:
+    with ZipFile(path) as archive, archive.open(sheet_part(archive, sheet)) as source:
         tail = b""
         while chunk := source.read(_CHUNK):
             text = tail + chunk
@@ -47,18 +47,25 @@ def last_column(path: Path, sheet: int) -> int | None:
                 place = _PLACE.search(attributes)
                 if place is None:
                     return None
-                last = max(last, place[1], key=_order)
+                last = max(last, place[1], key=column_number)
             tail = text[text.rfind(b"<") :]
-    return reduce(lambda column, letter: column * 26 + letter - ord("A") + 1, last, 0) or None
+    return column_number(last) or None
 
 
-def _order(letters: bytes) -> tuple[int, bytes]:
-    return len(letters), letters
+def column_number(letters: bytes) -> int:
+    """Return the number, counted from 1, of the column of some letters; 0 of none."""
+    return reduce(lambda column, letter: column * 26 + letter - ord("A") + 1, letters, 0)
 
 
-def _sheet_part(archive: ZipFile, sheet: int) -> str:
-    book = next(name for name in archive.namelist() if _BOOK.search(name))
+def sheet_part(archive: ZipFile, sheet: int) -> str:
+    """Return the name of the part that holds a sheet, by its index among the workbook's tabs."""
+    book = book_part(archive)
     tabs = [one for one in fromstring(archive.read(book)).iter() if one.tag.rpartition("}")[2] == "sheet"]
     relation = next(value for name, value in tabs[sheet].attrib.items() if name.endswith("}id"))
     _, part = relations(archive, book)[relation]
     return next(name for name in archive.namelist() if name.lower() == part.lower())
+
+
+def book_part(archive: ZipFile) -> str:
+    """Return the name of the part that lists the tabs."""
+    return next(name for name in archive.namelist() if _BOOK.search(name))

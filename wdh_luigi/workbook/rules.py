@@ -26,6 +26,7 @@ _TAB_KINDS: dict[str, TabKind] = {
     "xlMacrosheet": "macro",
     "xlIntlMacrosheet": "macro",
 }
+LAST_ROW = re.compile(r"\d+$", re.ASCII)  # in the range that a <dimension> names
 _ESCAPED = re.compile(r"(?:_x[0-9A-Fa-f]{4}_)+")
 
 
@@ -39,6 +40,15 @@ def number(value: float, number_format: str | None = None) -> Cell:
         return ErrorCell("#NUM!")
     plain = int(value) if abs(value) < _FIFTEEN_DIGITS and value == int(value) else float(value)
     return NumberCell(plain, number_format) if number_format and format_matters(number_format) else plain
+
+
+def numbers(values: Sequence[float]) -> list[Cell]:
+    """Do the same to many, all at once where they are as numbers mostly are."""
+    if values and not (min(values) > -_FIFTEEN_DIGITS and max(values) < _FIFTEEN_DIGITS):
+        return [number(value) for value in values]
+    if any(map(float.is_integer, values)):
+        return [int(value) if value.is_integer() else value for value in values]
+    return list(values)
 
 
 def moment_of(serial: float, epoch: datetime, elapsed: bool) -> Cell:

@@ -38,17 +38,18 @@ _HTML = re.compile(r"<!doctype\s+html|<(html|head|body|table|meta|title|script)[
 _XML_2003 = "urn:schemas-microsoft-com:office:spreadsheet"
 
 
-def check(path: Path, shown: str) -> Kind:
+def check(path: Path, shown: str, seen: zipped.Seen = lambda part, piece: None) -> Kind:
     """
     Tell a workbook's format by its content.
 
     Args:
         shown: the workbook's name in messages.
+        seen: as in zipped.kind, of a zip archive.
     Raises:
         WorkbookError: it is no workbook that can be read; says what it is instead.
     """
     try:
-        return _check(path)
+        return _check(path, seen)
     except Cut as cut:
         raise _cut(path, shown, cut) from cut
     except Refused as refused:
@@ -59,14 +60,14 @@ def check(path: Path, shown: str) -> Kind:
         raise WorkbookError(shown, f"cannot be read ({getattr(error, 'strerror', error)})", AGAIN) from error
 
 
-def _check(path: Path) -> Kind:
+def _check(path: Path, seen: zipped.Seen) -> Kind:
     _refuse_special(path)
     if path.name.startswith(("~$", ".~lock.")):
         raise Refused("a lock file, which Excel keeps while a workbook is open", "close the workbook")
     # Without O_NONBLOCK, opening a FIFO that took the file's place just now would wait for ever.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         _refuse_mode(os.fstat(file.fileno()).st_mode)
-        return _kind(file)
+        return _kind(file, seen)
 
 
 def _refuse_special(path: Path) -> None:
@@ -83,12 +84,12 @@ def _refuse_mode(mode: int) -> None:
         raise Refused(f"not a file, but {_SPECIAL.get(stat.S_IFMT(mode), 'something else')}", "remove it")
 
 
-def _kind(file: IO[bytes]) -> Kind:
+def _kind(file: IO[bytes], seen: zipped.Seen) -> Kind:
     head = file.read(_HEAD)
     if not head:
         raise Cut("empty (0 bytes)")
     if head.startswith(b"PK"):
-        return zipped.kind(file)
+        return zipped.kind(file, seen)
     if head.startswith(ole.SIGNATURE):
         return ole.kind(file)
     _refuse_other(head)

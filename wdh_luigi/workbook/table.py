@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain, takewhile
@@ -188,17 +188,20 @@ class _BareNumbers:
         if spellings.shows_percent(NumberCell(1, column.number_format)):  # no number in it is bare
             column = Column([cell if type(cell) is str else None for cell in column.cells])
         cells: Sequence[Any] = column.each(len(rows))
-        sizes = [abs(cell) for cell in cells if type(cell) in _NUMBERS]
-        if not sizes or (self._smallest < min(sizes) and max(sizes) < self._largest):
-            self._extremes.count += len(sizes)
-            others = [
-                (number, cell)
-                for number, cell in zip(rows, cells, strict=True)
-                if type(cell) not in _NOTED and (type(cell) is not str or _bare_number[cell])
-            ]
+        kinds = set(map(type, cells))
+        numbers = cells if kinds <= _NUMBERS else [cell for cell in cells if type(cell) in _NUMBERS]
+        if self._are_between(numbers):
+            self._extremes.count += len(numbers)
+            left = () if kinds <= _NOTED else zip(rows, cells, strict=True)
+            self._add([(number, cell) for number, cell in left if type(cell) not in _NOTED])
         else:
-            others = list(zip(rows, cells, strict=True))
-        for number, cell in others:
+            self._add(zip(rows, cells, strict=True))
+
+    def _are_between(self, numbers: Sequence[float]) -> bool:
+        return not numbers or (self._smallest < min(map(abs, numbers)) and max(map(abs, numbers)) < self._largest)
+
+    def _add(self, cells: Iterable[tuple[int, Any]]) -> None:
+        for number, cell in cells:
             if type(cell) in _NUMBERS and self._smallest < abs(cell) < self._largest:
                 self._extremes.count += 1
             elif bare := _bare_number(cell):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable
 from typing import IO
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
@@ -23,17 +24,21 @@ _OTHER = {
 }
 _WORKBOOK_NAME = re.compile(r"\.(xlsx|xlsm|xls|xlsb|ods|csv)$", re.IGNORECASE)
 
+Seen = Callable[[str, bytes], None]
 
-def kind(file: IO[bytes]) -> Kind:
+
+def kind(file: IO[bytes], seen: Seen = lambda part, piece: None) -> Kind:
     """
     Tell which workbook a zip archive is.
 
+    Args:
+        seen: called with the pieces of each part but pictures, as they are read for its checksum.
     Raises:
         Refused: encrypted, damaged, too large, or no workbook.
     """
     try:
         with ZipFile(file) as archive:
-            return _kind(archive)
+            return _kind(archive, seen)
     except BadZipFile as error:
         if "not a zip file" in str(error):  # its directory, which stands at the end, is not there
             raise Cut("damaged (the end of the file is missing)") from error
@@ -42,7 +47,7 @@ def kind(file: IO[bytes]) -> Kind:
         raise Refused(f"damaged ({type(error).__name__}: {error})", RESAVE) from error
 
 
-def _kind(archive: ZipFile) -> Kind:
+def _kind(archive: ZipFile, seen: Seen) -> Kind:
     parts = {part.filename: part for part in archive.infolist()}
     _refuse_large(parts)
     if any(part.flag_bits & 1 for part in parts.values()):
@@ -53,7 +58,7 @@ def _kind(archive: ZipFile) -> Kind:
         found = _open_document(archive, parts)
     else:
         found = _refuse_archive(parts)
-    _check_sums(archive, parts)
+    _check_sums(archive, parts, seen)
     return found
 
 
@@ -64,7 +69,7 @@ def _refuse_large(parts: dict[str, ZipInfo]) -> None:
         raise Refused(f"too large ({size:,} MB unpacked, limit {most} MB)", "split the workbook")
 
 
-def _check_sums(archive: ZipFile, parts: dict[str, ZipInfo]) -> None:
+def _check_sums(archive: ZipFile, parts: dict[str, ZipInfo], seen: Seen) -> None:
     """
     Read each part but pictures, for its checksum, its true size and its name.
 
@@ -74,8 +79,8 @@ def _check_sums(archive: ZipFile, parts: dict[str, ZipInfo]) -> None:
     for name, part in parts.items():
         if not name.lower().endswith(_PICTURES):
             with archive.open(part) as source:
-                while source.read(_CHUNK):
-                    pass
+                while piece := source.read(_CHUNK):
+                    seen(name, piece)
 
 
 def _ooxml(archive: ZipFile, parts: dict[str, ZipInfo]) -> Kind:

@@ -1,0 +1,262 @@
+"""
+Rows straight from a sheet's XML: the same as the library gives, for whatever the sheet holds.
+
+test_readers_agree sets the same cells against openpyxl; here the rows above an odd one are read in the one way and
+those below in the other, wherever the file is cut into pieces.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pytest
+from books import MAIN, merged, xlsx, xlsx_parts, zipped
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openpyxl import Workbook, load_workbook
+from openpyxl.utils import get_column_letter
+
+from wdh_luigi.cells import ErrorCell, NumberCell
+from wdh_luigi.errors import WorkbookError
+from wdh_luigi.workbook import plain_sheet
+from wdh_luigi.workbook.around import Around, around_of
+from wdh_luigi.workbook.book import Row
+from wdh_luigi.workbook.calamine_reader import open_book
+from wdh_luigi.workbook.plain_sheet import PlainSheet, PlainSheets
+
+FORMATS = ["0.00%", "000000", "yyyy-mm-dd", '0.00"%"', "#,##0.00"]
+STRINGS = ["计划代码", "5.25%", " ", "a_x000D_b", "年&amp;月", "-", "　x"]
+INLINE = ["a", " a ", "", " ", "年&amp;月&#65;", "a_x000D_b", "　x\xa0", "1.5%", "a\r\nb", "&#13;", "a>b"]
+SPELLINGS = ["5.0", "1E+5", "-0", "-0.0", ".5", "5.", "+5", "1e400", "999999999999999", "1e15", "1234567890123456"]
+NUMBERS = st.one_of(
+    st.integers(-(10**17), 10**17).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.sampled_from(SPELLINGS),
+)
+STYLES = st.sampled_from(["", "", ' s="1"', ' s="2"', ' s="4"', ' s="5"', ' t="n"'])
+ODD = [
+    '<c r="{}"><f>1+1</f><v>2</v></c>',
+    '<c r="{}"><f>1+1</f></c>',
+    '<c r="{}" t="b"><v>1</v></c>',
+    '<c r="{}" t="e"><v>#N/A</v></c>',
+    '<c r="{}" t="str"><v>a</v></c>',
+    '<c r="{}" t="inlineStr"><is><r><t>a</t></r></is></c>',
+    '<c r="{}" t="inlineStr"><is><t/></is></c>',
+    '<c r="{}" s="3"><v>45000</v></c>',  # a date
+    '<c r="{}" cm="1"><v>1</v></c>',
+    '<c r="{}"><v>abc</v></c>',
+    '<c r="{}"><v></v></c>',
+    '<c r="{}"></c>',
+    '<c  r="{}"><v>1</v></c>',
+    '<c t="s" r="{}"><v>1</v></c>',
+    '<c r="{}"><!-- a note --><v>1</v></c>',
+    "<c><v>1</v></c>",
+]
+
+
+def usual() -> st.SearchStrategy[str]:
+    """Cells as programs write them, but for their place."""
+    number = st.builds('<c r="{{}}"{}><v>{}</v></c>'.format, STYLES, NUMBERS)
+    index = st.integers(0, len(STRINGS) - 1)
+    text = st.builds('<c r="{{}}"{} t="s"><v>{}</v></c>'.format, st.sampled_from(["", ' s="1"']), index)
+    kept, inline = st.sampled_from(["", ' xml:space="preserve"']), st.sampled_from(INLINE)
+    own = st.builds('<c r="{{}}" t="inlineStr"><is><t{}>{}</t></is></c>'.format, kept, inline)
+    blank = st.sampled_from(['<c r="{}"/>', '<c r="{}" s="1"/>', ""])
+    return st.one_of(number, number, text, own, blank)
+
+
+@st.composite
+def sheets(draw: st.DrawFn) -> str:
+    """Draw the rows of a sheet, mostly plain."""
+    row, lines = 0, []
+    odd = draw(st.sampled_from([0, 0, 1]))
+    columns = [draw(usual()) for _ in range(draw(st.integers(1, 4)))]
+    for _ in range(draw(st.integers(1, 12))):
+        row += draw(st.sampled_from([1, 1, 1, 1, 3]))
+        columns = [draw(usual()) if draw(st.booleans()) else cell for cell in columns]
+        cells = [draw(st.sampled_from(ODD)) if odd and draw(st.integers(0, 9)) == 0 else cell for cell in columns]
+        inside = "".join(cell.replace("{}", f"{get_column_letter(at)}{row}") for at, cell in enumerate(cells, 1))
+        lines.append(f'<row r="{row}" spans="1:{len(cells)}">{inside}</row>')
+    return draw(st.sampled_from(["", "\n"])).join(lines)
+
+
+@contextmanager
+def pieces_of(first: int, size: int) -> Iterator[None]:
+    """Read pieces of so many bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain_sheet, "_FIRST_CHUNK", first)
+        patch.setattr(plain_sheet, "_CHUNK", size)
+        yield
+
+
+def rows_of(path: Path, around: Around | None = None) -> list[Row] | str:
+    """Return a sheet's rows, or why there are none."""
+    book = open_book(path, "book.xlsx", around)
+    try:
+        return list(book.rows("S"))
+    except WorkbookError as error:
+        return str(error)
+    finally:
+        book.close()
+
+
+def by_the_library(path: Path) -> list[Row] | str:
+    return rows_of(path, Around())  # nothing is known of any sheet
+
+
+def look(path: Path) -> PlainSheet:
+    found = look_at(path)
+    assert found is not None
+    return found
+
+
+def look_at(path: Path) -> PlainSheet | None:
+    return PlainSheets(path, around_of(path)).of(0)
+
+
+def rest_of(path: Path) -> int | None:
+    """Return the row from which the library is to read."""
+    sheet = look(path)
+    list(sheet.batches())
+    return sheet.rest
+
+
+@settings(max_examples=200, deadline=None)
+@given(sheets(), st.integers(1, 400), st.integers(1, 400))
+def test_rows_are_those_of_the_library(rows: str, first: int, size: int) -> None:
+    """Types as well as values, wherever the pieces are cut."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "book.xlsx")
+        path.write_bytes(xlsx(rows, strings=[f"<t xml:space='preserve'>{one}</t>" for one in STRINGS], formats=FORMATS))
+        with pieces_of(first, size):
+            assert repr(by_the_library(path)) == repr(rows_of(path))
+
+
+@settings(max_examples=100, deadline=None)
+@given(sheets(), st.data())
+def test_a_sheet_that_somebody_broke_is_what_the_library_says_of_it(rows: str, data: st.DataObject) -> None:
+    """A cell must not be lost where the XML is none any more."""
+    at = data.draw(st.integers(0, len(rows) - 1))
+    cut = data.draw(st.integers(1, 12))
+    put = data.draw(st.sampled_from(["", "<", ">", "/>", "</v>", "<v>", "</c>", '"', "</row>", "<!--", "&", "7"]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "book.xlsx")
+        strings = [f"<t xml:space='preserve'>{one}</t>" for one in STRINGS]
+        path.write_bytes(xlsx(rows[:at] + put + rows[at + cut :], strings=strings, formats=FORMATS))
+        with pieces_of(100, 150):
+            assert repr(by_the_library(path)) == repr(rows_of(path))
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_the_library_goes_on_from_an_odd_row(tmp_path: Path, odd: str) -> None:
+    """The rows above it are read fast all the same."""
+    rows = [f'<row r="{row}"><c r="A{row}"><v>{row}</v></c></row>' for row in range(1, 3001)]
+    rows[1999] = f'<row r="2000">{odd.format("A2000")}</row>'
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(xlsx("".join(rows), strings=["<t>x</t>", "<t>y</t>"], formats=FORMATS))
+    if "<!--" not in odd:  # of which rows may be a part: then none is read so
+        assert rest_of(path) in range(2, 2001)
+    found = rows_of(path)
+    assert len(found) in (2999, 3000)
+    assert repr(by_the_library(path)) == repr(found)
+
+
+def test_what_programs_write_is_plain_to_its_end(tmp_path: Path) -> None:
+    """As openpyxl writes it, from the headings on, with formats, blanks and texts among the numbers."""
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.title = "S"
+    sheet.append(["年", "计划代码", "收益率", "规模"])
+    for row in range(2, 3000):
+        sheet.append([2024, f"P{row % 7}", row / 10_000 if row % 5 else "5.25%", row if row % 3 else None])
+        sheet.cell(row, 3).number_format = "0.00%" if row % 2 else "General"
+    path = tmp_path / "book.xlsx"
+    book.save(path)
+    assert rest_of(path) is None
+    found = rows_of(path)
+    assert found[2] == (3, [2024, "P3", NumberCell(0.0003, "0.00%"), None][:3])
+    assert repr(by_the_library(path)) == repr(found)
+    assert look(path).last_row == 2999
+
+
+def test_cells_are_what_excel_writes(tmp_path: Path) -> None:
+    """Spans, heights, styles of blanks; a text of runs, and one with its reading."""
+    rows = (
+        '<row r="1" spans="1:3" ht="20" customHeight="1" x14ac:dyDescent="0.25"><c r="A1" s="1" t="s"><v>0</v></c>'
+        '<c r="B1" s="1"/><c r="C1" t="s"><v>1</v></c></row>'
+        '<row r="2" spans="1:3"><c r="A2" s="1"><v>5.5E-2</v></c><c r="C2"><v>1e400</v></c></row>'
+    )
+    reading = '<t>年</t><rPh sb="0" eb="1"><t>nian</t></rPh><phoneticPr fontId="1"/>'
+    parts = xlsx_parts(rows, strings=["<r><t>计划</t></r><r><t>代码</t></r>", reading], formats=FORMATS)
+    name = "xl/worksheets/sheet1.xml"
+    parts[name] = str(parts[name]).replace("<worksheet", '<worksheet xmlns:x14ac="http://x"')
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(zipped(parts))
+    assert rest_of(path) is None
+    assert rows_of(path) == [(1, ["计划代码", None, "年"]), (2, [NumberCell(0.055, "0.00%"), None, ErrorCell("#NUM!")])]
+    assert by_the_library(path) == rows_of(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"after": merged("A1:B1")},
+        {"after": "<!-- </sheetData> -->"},
+        {"before": "<!-- <sheetData> -->"},
+        {"rows": "<!-- <row r='1'/> -->"},
+    ],
+)
+def test_a_sheet_with_merges_or_comments_is_left_to_the_library(tmp_path: Path, change: dict[str, str]) -> None:
+    """What a merge hides is known at the sheet's end only; rows in a comment are none."""
+    rows = '<row r="1"><c r="A1"><v>1</v></c><c r="B1"><v>2</v></c></row>'
+    path = tmp_path / "book.xlsx"
+    around = {name: text for name, text in change.items() if name != "rows"}
+    path.write_bytes(xlsx(change.get("rows", "") + rows, **around))
+    assert look_at(path) is None
+    assert by_the_library(path) == rows_of(path)
+
+
+def test_a_prefix_before_its_names_leaves_a_sheet_to_the_library(tmp_path: Path) -> None:
+    """As some programs write it."""
+    row = '<x:row r="1"><x:c r="A1"><x:v>1</x:v></x:c></x:row>'
+    sheet = f'<x:worksheet xmlns:x="{MAIN}"><x:sheetData>{row}</x:sheetData></x:worksheet>'
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(zipped({**xlsx_parts(), "xl/worksheets/sheet1.xml": sheet}))
+    assert look_at(path) is None
+    assert rows_of(path) == [(1, [1])]
+
+
+def test_each_sheet_has_its_own_rows(tmp_path: Path) -> None:
+    """By their order among the tabs, which need not be that of the parts."""
+    book = Workbook()
+    book.remove(book.worksheets[0])
+    for at, name in enumerate("ABC"):
+        book.create_sheet(name).append([at, name])
+    book.move_sheet("C", -2)
+    path = tmp_path / "book.xlsx"
+    book.save(path)
+    assert load_workbook(path).sheetnames == ["C", "A", "B"]
+    opened = open_book(path, "book.xlsx")
+    assert [list(opened.rows(name)) for name in "ABC"] == [[(1, [at, name])] for at, name in enumerate("ABC")]
+    opened.close()
+
+
+def test_rows_out_of_order_are_left_to_the_library(tmp_path: Path) -> None:
+    """As rows come twice or upwards in no workbook that Excel wrote."""
+    path = tmp_path / "book.xlsx"
+    line = '<row r="{0}"><c r="A{0}"><v>{0}</v></c></row>'
+    path.write_bytes(xlsx("".join(line.format(row) for row in (1, 3, 2, 4))))
+    assert rest_of(path) == 1
+    assert by_the_library(path) == rows_of(path)
+
+
+def test_a_text_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """The index of a shared string beyond their number."""
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(xlsx('<row r="1"><c r="A1" t="s"><v>7</v></c></row>', strings=[f"<t>{escape('x')}</t>"]))
+    assert "damaged" in rows_of(path)

@@ -1,0 +1,368 @@
+"""
+The rows of an .xlsx sheet straight from its XML, as far as they are written as programs write large tables.
+
+That is: no merges, and in each row, cell after cell, numbers, texts and blanks. Reading them so takes half of the
+library's time. What a shared string or a style means is the library's to say: it is asked by a workbook of the same
+parts, but for its sheet, which holds each of them once. From the first row on that holds anything else, such as a
+formula, a date or an error, the library is to read.
+"""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from itertools import chain, groupby, islice, repeat
+from operator import lt
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import Element, fromstring
+from zipfile import ZipFile
+
+from python_calamine_plus import CalamineWorkbook
+
+from wdh_luigi.batches import Batch, Column
+from wdh_luigi.cells import ErrorCell, NumberCell, format_matters
+from wdh_luigi.workbook import package, rules
+from wdh_luigi.workbook.around import BEGIN, END, Around
+from wdh_luigi.workbook.headings import letters
+
+_CHUNK = 1 << 18  # bytes: some thousand rows, a batch
+_FIRST_CHUNK = 1 << 14  # those that are searched for the headings
+_MOST_COLUMNS = 100
+_ROW, _ROW_END = b'<row r="([0-9]+)"(?: [A-Za-z0-9:]+="[^"<>&]*")*>', b"</row>"
+_MOST_ROW = 1 << 23  # bytes
+_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+_MOST_STRINGS = 1 << 26
+_MOST_SAID = 8  # things that the cells of one column say
+_CELL = re.compile(b'<c r="([A-Z]{1,3})[0-9]+"([^<>]*>)')
+_SAID = re.compile(b'(?: s="[0-9]{1,5}"| t="(?:n|s|inlineStr)")*/?>')
+_ATTRIBUTE = re.compile(b' ([st])="([A-Za-z0-9]+)"')
+_SHORT = 15  # characters of a number: as many digits as Excel keeps
+
+
+class _Kind(Enum):
+    """What a cell that is no number is."""
+
+    BLANK = 0
+    SHARED = 1  # a shared string
+    INLINE = 2  # a text of its own
+
+
+_TEXTS = {b"s": _Kind.SHARED, b"inlineStr": _Kind.INLINE}
+_VALUES: dict[str | _Kind, bytes] = {
+    _Kind.BLANK: b"",
+    _Kind.SHARED: b"<v>([0-9]+)</v></c>",
+    _Kind.INLINE: b'<is><t((?: xml:space="preserve")?>[^<>]+)</t></is></c>',
+}
+_NUMBER = b"<v>([-+.0-9eE]+)</v></c>"
+
+
+class _Other(Exception):
+    """There is a cell of another kind."""
+
+
+class PlainSheets:
+    """
+    The sheets of a workbook, as far as they are plain.
+
+    Args:
+        around: what is around their rows.
+    """
+
+    def __init__(self, path: Path, around: Around) -> None:
+        self._path = path
+        self._around = around
+        self._says: _Says | None = None  # the same for all sheets
+
+    def of(self, index: int) -> PlainSheet | None:
+        """
+        Return a sheet, by its index among the tabs; None where it is not plain, or not understood.
+
+        What is wrong with it, if anything, is the library's to say.
+        """
+        try:
+            return self._look(index)
+        except MemoryError:
+            raise
+        except Exception:  # of a damaged file, any
+            return None
+
+    def _look(self, index: int) -> PlainSheet | None:
+        with ZipFile(self._path) as archive:
+            part = package.sheet_part(archive, index)
+            around = self._around.of(part)
+            if around is None or any(_name(one) == "mergeCell" for one in around.iter()):
+                return None
+            if self._says is None:
+                self._says = _ask(archive, part, index)
+        return PlainSheet(self._path, part, _last_row(around), self._says)
+
+
+def _last_row(around: Element) -> int | None:
+    dimension = next((one.get("ref", "") for one in around if _name(one) == "dimension"), "")
+    last_row = rules.LAST_ROW.search(dimension)
+    return int(last_row[0]) if last_row else None
+
+
+def _name(element: Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _ask(archive: ZipFile, part: str, index: int) -> _Says:
+    """Ask the library what each shared string and each style of a workbook means."""
+    book = package.book_part(archive)
+    folder = posixpath.dirname(book)
+    strings = [name for kind, name in package.relations(archive, book).values() if kind == "sharedStrings"]
+    if posixpath.dirname(part) == folder or sum(archive.getinfo(name).file_size for name in strings) > _MOST_STRINGS:
+        raise _Other  # too much to ask
+    asked = _Asked(archive, part, index, {"", "_rels", folder, f"{folder}/_rels"})
+    count = sum(archive.read(name).count(b"<si") for name in strings)
+    texts = [row[0] for row in asked.stream(' t="s"><v>%d</v>', count)]
+    styles = asked.stream("", 0, rich=True).styles
+    numbers = [row[0] for row in asked.stream(' s="%d"><v>1</v>', len(styles), rich=True)]
+    return _Says(list(map(rules.text, texts)), list(map(_format, numbers, styles)))
+
+
+def _format(number: Any, style: dict[str, Any]) -> str | None:
+    number_format: str = style["number_format"] or ""
+    if number.data_type != "n":
+        return None
+    return number_format if format_matters(number_format) else ""
+
+
+class _Asked(NamedTuple):
+    """
+    A workbook that the library is asked by.
+
+    Attributes:
+        folders: of the parts that are not sheets, nor belong to one.
+    """
+
+    archive: ZipFile
+    part: str
+    sheet: int
+    folders: set[str]
+
+    def stream(self, cell: str, count: int, *, rich: bool = False) -> Any:
+        """Return a stream of rows whose first cells are those with the numbers from 0 on."""
+        first = f'<row r="%d"><c r="A%d"{cell}</c><c r="B%d"><v>1</v></c></row>'  # B1, as a row of a blank is none
+        rows = "".join(first % (at + 1, at + 1, at, at + 1) for at in range(count)) if count else ""
+        copy = io.BytesIO()
+        with ZipFile(copy, "w") as parts:
+            for name in self.archive.namelist():
+                if name == self.part:
+                    parts.writestr(name, f'<worksheet xmlns="{_MAIN}"><sheetData>{rows}</sheetData></worksheet>')
+                elif posixpath.dirname(name) in self.folders:
+                    parts.writestr(name, self.archive.read(name))
+        copy.seek(0)
+        return CalamineWorkbook.from_filelike(copy).stream_sheet_by_index(self.sheet, rich=rich)
+
+
+class PlainSheet:
+    """
+    A sheet without merges.
+
+    Attributes:
+        last_row: as its ``<dimension>`` names it.
+        rest: the row from which the library is to go on when ``batches()`` has ended; None where none is left.
+    """
+
+    def __init__(self, path: Path, part: str, last_row: int | None, says: _Says) -> None:
+        self._path, self._part = path, part
+        self._says = says
+        self.last_row = last_row
+        self.rest: int | None = 1
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rows above ``rest``."""
+        # The first piece has a pattern of its own: in its headings, texts stand above the numbers.
+        patterns = chain([_Pattern(self._says)], repeat(_Pattern(self._says)))
+        first = 1
+        try:
+            for text, pattern in zip(_pieces(self._path, self._part), patterns, strict=False):
+                batch = pattern.batch(text)
+                _check_upwards(first, batch.rows)
+                if batch.rows:
+                    yield batch
+                    self.rest = first = batch.rows[-1] + 1
+            self.rest = None
+        except (_Other, ValueError, LookupError):
+            return
+
+
+def _check_upwards(first: int, rows: Sequence[int]) -> None:
+    if rows and not (first <= rows[0] and rows[-1] <= rules.MOST_ROWS and all(map(lt, rows, islice(rows, 1, None)))):
+        raise _Other
+
+
+def _pieces(path: Path, part: str) -> Iterator[bytes]:
+    """Yield what is between the begin and the end of the rows, cut behind rows."""
+    with ZipFile(path) as archive, archive.open(part) as source:
+        text = source.read(_FIRST_CHUNK)
+        while BEGIN not in text:
+            text += source.read(_CHUNK)
+        text = text.partition(BEGIN)[2]
+        while chunk := source.read(_CHUNK):
+            whole, end, rest = text.rpartition(_ROW_END)
+            yield whole + end
+            text = rest + chunk
+            if len(text) > _MOST_ROW:
+                raise _Other
+    yield text.partition(END)[0]
+
+
+class _Says(NamedTuple):
+    """
+    What cells say.
+
+    Attributes:
+        texts: the shared strings, as cells.
+        formats: of each style, the number format where it says more than the number, else ""; None for a date's.
+    """
+
+    texts: Sequence[str | None]
+    formats: Sequence[str | None]
+
+    def kind(self, said: bytes) -> str | _Kind:
+        """Return what a cell is by what it says behind its place: of a number, the number format that matters."""
+        if not _SAID.fullmatch(said):
+            raise _Other
+        attributes = dict(_ATTRIBUTE.findall(said))
+        if said.endswith(b"/>"):
+            return _Kind.BLANK
+        if attributes.get(b"t") in _TEXTS:
+            return _TEXTS[attributes[b"t"]]
+        number_format = self.formats[int(attributes.get(b"s", 0))]
+        if number_format is None:
+            raise _Other
+        return number_format
+
+    def cells(self, kind: str | _Kind, values: Sequence[bytes]) -> list[Any]:
+        """Return the cells of a kind."""
+        if kind is _Kind.SHARED:
+            texts = self.texts
+            return [texts[at] for at in map(int, values)]
+        return list(map(_inline, values)) if kind is _Kind.INLINE else _numbers(values)
+
+
+class _Pattern:
+    """
+    How rows are written, learnt from them: in each column, what cells say before their values.
+
+    A pattern of nothing but this finds values twice as fast as one of all that may be.
+    """
+
+    def __init__(self, says: _Says) -> None:
+        self._says = says
+        self._said: dict[bytes, dict[bytes, str | _Kind]] = {}  # column -> what cells say -> what they are
+        self._row = re.compile(b"(?!)")
+
+    def batch(self, text: bytes) -> Batch:
+        """Return the rows of a piece of the sheet."""
+        rows, values = self._rows_of(text)
+        if not _is_all(text, rows, values):
+            self._learn(text)
+            rows, values = self._rows_of(text)
+        if not _is_all(text, rows, values):
+            raise _Other
+        of_columns = [list(of_column) for _, of_column in groupby(values, lambda one: one.column)]
+        columns = dict.fromkeys(self._said, _NO_COLUMN) | {
+            of[0].column: self._column(of, len(rows)) for of in of_columns
+        }
+        return Batch(rows, list(columns.values()) if rows else [])
+
+    def _rows_of(self, text: bytes) -> tuple[list[int], list[_Values]]:
+        """Return the numbers of the rows that are written so, and what is in their columns, each kind by itself."""
+        found = self._row.findall(text)
+        if not found:
+            return [], []
+        rows, *across, _ = zip(*found, strict=True)
+        kinds = ((column, kind) for column, said in self._said.items() for kind in said.values())
+        kinds = ((column, kind) for column, kind in kinds if kind is not _Kind.BLANK)
+        each = [_Values(*kind, values, list(filter(None, values))) for kind, values in zip(kinds, across, strict=True)]
+        return list(map(int, rows)), [values for values in each if values.filled]
+
+    def _learn(self, text: bytes) -> None:
+        """Add what the cells of a piece say to what is known."""
+        for column, said in set(_CELL.findall(text)):
+            self._said.setdefault(column, {})[said] = self._says.kind(said)
+        width = max(map(package.column_number, self._said), default=0)
+        if width > _MOST_COLUMNS or any(len(said) > _MOST_SAID for said in self._said.values()):
+            raise _Other
+        columns = [letters(at).encode() for at in range(width)]
+        self._said = {column: self._said.get(column, {}) for column in columns}
+        cells = b"".join(_of_cell(column, said) for column, said in self._said.items())
+        # The last group is always empty: of a single one, findall makes no tuples.
+        self._row = re.compile(_ROW + cells + _ROW_END + b"()")
+
+    def _column(self, values: Sequence[_Values], rows: int) -> Column:
+        """Return a column's cells."""
+        formats = {one.kind for one in values if isinstance(one.kind, str)}
+        cells: list[Any] = [None]
+        for one in values:
+            of_kind = self._says.cells(one.kind, one.filled)
+            if len(formats) > 1 and isinstance(one.kind, str) and one.kind:
+                of_kind = [cell if type(cell) is ErrorCell else NumberCell(cell, one.kind) for cell in of_kind]
+            cells = of_kind if len(of_kind) == rows else _put(of_kind, one.of_rows, cells)
+        return Column(cells, formats.pop() if len(formats) == 1 else "")
+
+
+class _Values(NamedTuple):
+    """
+    Values of one kind in a column.
+
+    Attributes:
+        of_rows: of each row, empty where its cell is of another kind.
+        filled: those that are not.
+    """
+
+    column: bytes
+    kind: str | _Kind
+    of_rows: Sequence[bytes]
+    filled: Sequence[bytes]
+
+
+_NO_COLUMN = Column([None])
+
+
+def _is_all(text: bytes, rows: Sequence[int], values: Iterable[_Values]) -> bool:
+    """Tell whether there is nothing else in a piece of XML: each < of it belongs to a row or a cell that was found."""
+    tags = 2 * len(rows) + sum(len(one.filled) * (6 if one.kind is _Kind.INLINE else 4) for one in values)
+    count = text.count(b"<")
+    return count == tags or count == tags + text.count(b"/>")  # of a blank there is one
+
+
+def _inline(value: bytes) -> str | None:
+    """Return the cell of a text of its own, which comes with the end of its tag; without a word, its ends are blank."""
+    kept, _, text = value.partition(b">")
+    if b"_x" in text:  # may be an escape
+        raise _Other
+    if b"&" in text:
+        text = (fromstring(b"<t>" + text + b"</t>").text or "").encode()
+    return rules.text((text if kept else text.strip(b" \t\r\n")).decode())
+
+
+def _of_cell(column: bytes, said: Mapping[bytes, str | _Kind]) -> bytes:
+    """Return what matches a column's cell, or none, in a row whose number is the first group."""
+    each = [re.escape(one) + _VALUES.get(kind, _NUMBER) for one, kind in said.items()]
+    return b'(?:<c r="%s\\1"(?:%s))?' % (column, b"|".join(each)) if each else b""
+
+
+def _put(of_kind: Sequence[Any], values: Sequence[bytes], cells: Sequence[Any]) -> list[Any]:
+    """Put cells where values are not empty, among others; ``cells`` may be one that all rows have."""
+    following = iter(of_kind)
+    others = cells if len(cells) > 1 else repeat(cells[0])
+    return [next(following) if value else other for value, other in zip(values, others, strict=False)]
+
+
+def _numbers(texts: Sequence[bytes]) -> list[Any]:
+    """Return the cells of numbers; ValueError where one is none."""
+    if b"." not in texts[0] and max(map(len, texts)) <= _SHORT:
+        try:
+            return list(map(int, texts))
+        except ValueError:  # of one with a point after all
+            pass
+    return rules.numbers(list(map(float, texts)))

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from job import write_list
 from pydantic import ValidationError, field_validator
 
-from wdh_luigi import targets, validate
+from wdh_luigi import plan, targets, validate
 from wdh_luigi.batches import Batch, Column
 from wdh_luigi.cells import MERGED, Cell, ErrorCell, NumberCell
 from wdh_luigi.config import DomainConfig
@@ -618,6 +618,35 @@ def test_every_row_is_accounted_for_in_whatever_order(rows: list[tuple[Cell, ...
 
 def _kept(done: Sorted) -> list[str]:
     return sorted(repr({name: value for name, value in record.items() if name != "row"}) for record in done.records)
+
+
+# The records as lines
+
+
+@given(st.lists(SPELT_ROWS, max_size=12), st.booleans())
+@example([(2024, 10, "P1", 6, "60%", 1.05, None)] * 2 + [(2024, 10, "P2", 6, "5.5%", 1.05, 0)], True)
+@example([(2024, 13, "P1", 6, "5.5%", 1.05, None)], True)
+def test_lines_say_what_the_documents_say(rows: list[tuple[Cell, ...]], alike: bool) -> None:
+    """Whether a column's cells are alike or not, and where a batch has no record at all."""
+    batch = Batch.of([(at + 2, list(row)) for at, row in enumerate(rows if not alike else rows[:1] * 3 + rows)])
+    _, profile = read(rows)
+    reading = validate.reading(profile, config(), DOMAIN, NOVEMBER, TODAY)
+    (records,) = validate.Validation(DOMAIN, profile, config(), reading, lambda reject: None).records([batch])
+    documents = list(records.documents())
+    assert records.lines() == b"".join(targets.dumps(document) + b"\n" for document in documents)
+    copied = [line.split("\t") for line in records.copied().decode().splitlines()]
+    assert copied == [
+        [plan.copy_value(document[name]) for name in (*DOMAIN.columns, "has_performance_data")]
+        + [plan.copy_warnings(document["validation_warnings"]), str(document["row"])]
+        for document in documents
+    ]
+
+
+@pytest.mark.parametrize("column", [[], ["x"], ["x", "x"], ["x", "y"], ["x"] * 4, list("wxyz")])
+def test_a_part_of_lines_that_is_of_other_rows_is_refused(column: list[str]) -> None:
+    """Rows would be cut off in silence, or say what another one says."""
+    with pytest.raises(ValueError, match="size"):
+        validate._side_by_side(["a", ["1", "2", "3"], column, "b"], 3)
 
 
 # Too many rejects

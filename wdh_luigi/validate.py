@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
-from functools import partial
-from itertools import chain, compress, repeat
+from functools import cached_property
+from itertools import compress
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError, create_model
@@ -434,38 +434,58 @@ class Records:
 
     def lines(self) -> bytes:
         """Return the documents as JSON, one a line; put together of what is known of each cell."""
-        each = partial(repeat, times=len(self.rows))
-        parts: list[Iterable[str]] = [each('{"row":'), map(str, self.rows)]
+        parts: list[str | Sequence[str]] = ['{"row":', self._numbers]
         for name, values in self.columns.items():
             before, texts = f",{targets.dumps(name).decode()}:", values.as_copy
             if plan.NULL in texts:
-                parts += [each(before), ["null" if text == plan.NULL else f'"{text}"' for text in texts]]
+                parts += [before, ["null" if text == plan.NULL else f'"{text}"' for text in texts]]
             else:
-                parts += [each(f'{before}"'), texts, each('"')]
-        parts += [each(',"has_performance_data":'), ["true" if one else "false" for one in self.has_data]]
-        warnings = self._warnings(lambda found: targets.dumps(list(found)).decode())
-        parts += [each(',"validation_warnings":'), warnings, each("}\n")]
-        return "".join(chain.from_iterable(zip(*parts, strict=True))).encode()
+                parts += [f'{before}"', texts, '"']
+        parts += [',"has_performance_data":', ["true" if one else "false" for one in self.has_data]]
+        parts += [',"validation_warnings":', self._warnings(lambda found: targets.dumps(list(found)).decode()), "}\n"]
+        return _side_by_side(parts, len(self.rows)).encode()
 
     def copied(self) -> bytes:
         """Return them as the lines of a plan's COPY."""
-        each = partial(repeat, times=len(self.rows))
-        has_data = ["\tt\t" if one else "\tf\t" for one in self.has_data]
-        parts = [
-            self.texts,
-            has_data,
-            self._warnings(plan.copy_warnings),
-            each("\t"),
-            map(str, self.rows),
-            each("\n"),
-        ]
-        return "".join(chain.from_iterable(zip(*parts, strict=True))).encode()
+        has_data = ["t" if one else "f" for one in self.has_data]
+        warnings = self._warnings(plan.copy_warnings)
+        parts = [self.texts, "\t", has_data, "\t", warnings, "\t", self._numbers, "\n"]
+        return _side_by_side(parts, len(self.rows)).encode()
+
+    @cached_property
+    def _numbers(self) -> list[str]:
+        return list(map(str, self.rows))
 
     def _warnings(self, spell: Callable[[Sequence[str]], str]) -> list[str]:
         spelt = ["[]"] * len(self.rows)
         for at, found in self.warnings.items():
             spelt[at] = spell(found)
         return spelt
+
+
+def _side_by_side(parts: Iterable[str | Sequence[str]], rows: int) -> str:
+    """
+    Return lines, one behind the other, that are put together of parts.
+
+    Args:
+        parts: each a text that all lines have, or a text for each of them.
+    Raises:
+        ValueError: a part has another number of texts.
+    """
+    # What all lines have is joined once, also where it is a column's only value.
+    pattern, columns = [""], []
+    for part in parts:
+        if isinstance(part, str):
+            pattern[-1] += part
+        elif part and part.count(part[0]) == len(part) == rows:
+            pattern[-1] += part[0]
+        else:
+            columns.append(part)
+            pattern += ["", ""]
+    texts = pattern * rows
+    for at, column in enumerate(columns):
+        texts[2 * at + 1 :: len(pattern)] = column
+    return "".join(texts)
 
 
 class Validation:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from job import write_list
 from pydantic import ValidationError, field_validator
 
-from wdh_luigi import targets, validate
+from wdh_luigi import plan, targets, validate
 from wdh_luigi.batches import Batch, Column
 from wdh_luigi.cells import MERGED, Cell, ErrorCell, NumberCell
 from wdh_luigi.config import DomainConfig
@@ -134,6 +134,20 @@ FIGURES += ["10.0000004", "1001%", "(5)", "3.5万", "abc", "1,234.5", "12,34", 0
 FIGURES += ["9999999999999999.99", "9999999999999999.995", "99999999999999.99994", "99999999999999.99995", "1e50"]
 FIGURES += [date(2024, 11, 1), datetime(2024, 11, 1), time(1), timedelta(1), ErrorCell("#N/A"), float("nan")]
 FIGURES += [NumberCell(1, "0%"), NumberCell(1.0, "0%"), NumberCell(5, "00")]
+FIGURES += [
+    "-1,234.565",
+    "1,234,567",
+    "0,123",
+    "007.50",
+    "-0",
+    "-0.004",
+    "1." + "0" * 58,
+    "1." + "0" * 59,
+    "1.005",
+    "5.",
+]
+FIGURES += [-0.5, 0.5, 100.0, -0.4999996, 0.055, 0.0555555, 1.00005, 0.00004999, 9999999999999.99, 10000000000000.01]
+FIGURES += [100, 10**13, 10**16, -(10**300), 10**300, float("inf"), "0.5", "-0.5", "0.4999996", "100.00004", "99.99996"]
 FIGURES += [ErrorCell(MERGED + "A1:A2", "5"), "\x00", "\ud800", "9" * 400, "¥1", "1元", "x" * 200]
 CODES: list[Cell] = [
     "P1",
@@ -192,11 +206,20 @@ def test_the_fast_way_says_what_the_model_says(rows: list[tuple[Cell, ...]], rea
 
 
 FLOATS = st.floats(-11, 200, allow_nan=False) | st.decimals(-2, 200, places=4).map(float)
-COLUMNS = st.lists(FLOATS, min_size=1, max_size=30) | st.lists(ANY, min_size=1, max_size=30)
+EDGES = st.sampled_from([cell for cell in FIGURES if type(cell) is float])
+TYPED = (
+    st.decimals(-2, 10**9, places=3).map("{:,}".format) | st.decimals(-2, 200, places=5).map(str) | st.integers(-2, 200)
+)
+COLUMNS = st.one_of(
+    *(st.lists(kind, min_size=1, max_size=30) for kind in (FLOATS, FLOATS | EDGES, FLOATS | TYPED, ANY))
+)
 
 
 @given(COLUMNS, COLUMNS, COLUMNS, st.sampled_from(["", "0.00%", '0.00"万元"', "0000"]), READINGS)
 @example([0.00005, -0.00005, -0.0], [1.00005], [0.005], "", Reading())
+@example([0.055, float("nan"), 0.1], [1.5, 0.0, -0.0, "1,234.56", 2.5, 3, None], [1.25, 1.005, 2.5], "", Reading())
+@example(["0.055", "5.5%", 0.2], [1.5], ["1,234"], "0.00%", Reading(percent=frozenset({"return_rate"})))
+@example([0.055], [1.5], ["1,234", 1], "", Reading(factors={"fund_scale": Decimal(10**4)}))
 @example([0.055, "5.5%", -0.2, 0.7], [1.0], [1e15], "0.00%", Reading(percent=frozenset({"return_rate"})))
 def test_rows_side_by_side_say_what_each_says_alone(
     rates: list[Cell], values: list[Cell], amounts: list[Cell], number_format: str, reading: Reading
@@ -618,6 +641,35 @@ def test_every_row_is_accounted_for_in_whatever_order(rows: list[tuple[Cell, ...
 
 def _kept(done: Sorted) -> list[str]:
     return sorted(repr({name: value for name, value in record.items() if name != "row"}) for record in done.records)
+
+
+# The records as lines
+
+
+@given(st.lists(SPELT_ROWS, max_size=12), st.booleans())
+@example([(2024, 10, "P1", 6, "60%", 1.05, None)] * 2 + [(2024, 10, "P2", 6, "5.5%", 1.05, 0)], True)
+@example([(2024, 13, "P1", 6, "5.5%", 1.05, None)], True)
+def test_lines_say_what_the_documents_say(rows: list[tuple[Cell, ...]], alike: bool) -> None:
+    """Whether a column's cells are alike or not, and where a batch has no record at all."""
+    batch = Batch.of([(at + 2, list(row)) for at, row in enumerate(rows if not alike else rows[:1] * 3 + rows)])
+    _, profile = read(rows)
+    reading = validate.reading(profile, config(), DOMAIN, NOVEMBER, TODAY)
+    (records,) = validate.Validation(DOMAIN, profile, config(), reading, lambda reject: None).records([batch])
+    documents = list(records.documents())
+    assert records.lines() == b"".join(targets.dumps(document) + b"\n" for document in documents)
+    copied = [line.split("\t") for line in records.copied().decode().splitlines()]
+    assert copied == [
+        [plan.copy_value(document[name]) for name in (*DOMAIN.columns, "has_performance_data")]
+        + [plan.copy_warnings(document["validation_warnings"]), str(document["row"])]
+        for document in documents
+    ]
+
+
+@pytest.mark.parametrize("column", [[], ["x"], ["x", "x"], ["x", "y"], ["x"] * 4, list("wxyz")])
+def test_a_part_of_lines_that_is_of_other_rows_is_refused(column: list[str]) -> None:
+    """Rows would be cut off in silence, or say what another one says."""
+    with pytest.raises(ValueError, match="size"):
+        validate._side_by_side(["a", ["1", "2", "3"], column, "b"], 3)
 
 
 # Too many rejects

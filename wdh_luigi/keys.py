@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import lt
 
 _FIRST_SLOTS = 1 << 10
 
@@ -28,6 +30,8 @@ class Keys:
 
     def __init__(self) -> None:
         self._slots = array("I", bytes(4 * _FIRST_SLOTS))  # open addressing: 0, or 1 more than an index below
+        self._led = 0  # rows that slots lead to; the keys of those behind were each met for the first time
+        self._greatest = ""
         self._count = 0
         # of every row; those of rows that repeat a key are led to by no slot
         self._hashes = array("q")
@@ -48,17 +52,28 @@ class Keys:
             said: the text of all that each row says.
             rows: their numbers.
         """
-        while 2 * (len(self) + len(keys)) > len(self._slots):
-            self._grow()
-        slots, hashes, checks, mask = self._slots, self._hashes, self._checks, len(self._slots) - 1
-        before = len(hashes)
-        noted = list(map(_hash, keys))
-        hashes.extend(noted)
-        checks.extend(map(_check, keys))
-        self._said.extend(map(hash, said))
+        self._hashes.fromlist(list(map(_hash, keys)))
+        self._checks.fromlist(list(map(hash, map("\0".__add__, keys))))
+        self._said.fromlist(list(map(hash, said)))
         self._rows.extend(rows)
+        # Most workbooks are sorted by their keys. One that is greater than all before it cannot have been met, and
+        # needs a slot only when another one is looked for.
+        ascending = all(map(lt, chain([self._greatest], keys), keys))
+        first = [True] * len(keys) if ascending else self._look_for(keys)
+        self._greatest = max(chain([self._greatest], keys))
+        self._count += sum(first)
+        return first
+
+    def _look_for(self, keys: Sequence[str]) -> list[bool]:
+        """Tell of the keys of the last rows whether they were not met before."""
+        before = len(self._hashes) - len(keys)
+        self._make_room(len(keys))
+        self._lead(range(self._led + 1, before + 1))
+        self._led = len(self._hashes)
+        slots, hashes, checks, mask = self._slots, self._hashes, self._checks, len(self._slots) - 1
         first = [True] * len(keys)
-        for index, hashed in enumerate(noted, before):
+        for index in range(before, len(hashes)):
+            hashed = hashes[index]
             slot = hashed & mask
             while met := slots[slot]:
                 if hashes[met - 1] == hashed and checks[met - 1] == checks[index]:
@@ -68,19 +83,25 @@ class Keys:
                 slot = (slot + 1) & mask
             else:
                 slots[slot] = index + 1
-        self._count += sum(first)
         return first
 
-    def _grow(self) -> None:
-        former, hashes = self._slots, self._hashes
-        self._slots = slots = array("I", bytes(8 * len(former)))
-        mask = len(slots) - 1
-        for met in former:
-            if met:
-                slot = hashes[met - 1] & mask
-                while slots[slot]:
-                    slot = (slot + 1) & mask
-                slots[slot] = met
+    def _make_room(self, keys: int) -> None:
+        """Let there be twice as many slots as keys, with so many that are to come."""
+        size = len(self._slots)
+        while 2 * (len(self) + keys) > size:
+            size *= 2
+        if size > len(self._slots):
+            former, self._slots = self._slots, array("I", bytes(4 * size))
+            self._lead(filter(None, former))
+
+    def _lead(self, met: Iterable[int]) -> None:
+        """Lead to keys from free slots; no two of them are the same."""
+        slots, hashes, mask = self._slots, self._hashes, len(self._slots) - 1
+        for one in met:
+            slot = hashes[one - 1] & mask
+            while slots[slot]:
+                slot = (slot + 1) & mask
+            slots[slot] = one
 
     def _repeat(self, met: int, key: str, index: int) -> None:
         found = self._repeated.setdefault(met, Repeated(key, [self._rows[met]], False))
@@ -94,7 +115,3 @@ class Keys:
 
 
 _hash = hash
-
-
-def _check(key: str) -> int:
-    return hash(key + "\0")

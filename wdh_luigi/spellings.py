@@ -54,6 +54,7 @@ _MINUS = str.maketrans({"\u2212": "-"})
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # marks that nobody sees
 _MOST_DIGITS = 15  # that Excel keeps of a number
 _PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_GROUPED = re.compile(r"-?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 
 
 class Telling:
@@ -189,6 +190,13 @@ def bare_number(cell: Cell) -> Decimal | None:
     except ValueError:
         return None
     return None if unit or currency else number
+
+
+def plain_number(text: str) -> Decimal | None:
+    """Return the number in a text of digits, with separators or without; None for most others, also if it is one."""
+    if len(text) > _LONGEST_NUMBER or not (_GROUPED.fullmatch(text) or _PLAIN.fullmatch(text)):
+        return None
+    return Decimal(text.replace(",", ""))
 
 
 def shows_percent(cell: Cell) -> bool:

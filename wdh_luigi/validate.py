@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
-from functools import partial
-from itertools import chain, compress, repeat
+from functools import cached_property
+from itertools import compress
+from math import isfinite
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError, create_model
@@ -174,20 +175,24 @@ class _Field:
     def _of_format(self, number_format: str) -> _Known:
         known = self._known.get(number_format)
         if known is None:
-            figure = self._kind if isinstance(self._kind, Figure) else None
-            if figure and not figure.takes_as_is(self._name, self._reading, number_format):
-                figure = None
+            sure = _Sure(self._figure(number_format), takes_texts=self._figure("") is not None)
             if len(self._known) == _FORMATS:
                 self._known.clear()
-            known = self._known[number_format] = _Known(_Sure(figure))
+            known = self._known[number_format] = _Known(sure)
         return known
 
+    def _figure(self, number_format: str) -> Figure | None:
+        """Return what the numbers of a format are values of, but for rounding."""
+        kind = self._kind
+        if isinstance(kind, Figure) and kind.takes_as_is(self._name, self._reading, number_format):
+            return kind
+        return None
+
     def _said(self, known: _Known, keys: Sequence[Any], cell: Callable[[int], Any]) -> Values:
-        found: list[Any] = list(map(known.well.get, keys))
+        found: list[Any] = known.texts(keys)
         problems: dict[int, Sequence[Problem]] = {}
         doubts: dict[int, Sequence[str]] = {}
         if None in found:
-            known.sure.fill(found, keys)
             for at in [at for at, text in enumerate(found) if text is None]:
                 key = keys[at]
                 found[at] = known.well.get(key)  # by now, from a row above
@@ -232,6 +237,18 @@ class _Known:
         self.other: dict[Any, _Said] = {}
         self.sure = sure
 
+    def texts(self, cells: Sequence[Any]) -> list[str | None]:
+        """Return the cells' values, as COPY takes them; None where that is not known, or not all there is to say."""
+        kinds = set(map(type, cells)) if self.sure else ()
+        if float not in kinds:
+            return list(map(self.well.get, cells))
+        if len(kinds) == 1:
+            return self.sure.texts(cells)
+        texts = self.sure.texts([cell for cell in cells if type(cell) is float])
+        for at in [at for at, cell in enumerate(cells) if type(cell) is not float]:
+            texts.insert(at, self.well.get(cells[at]))
+        return texts
+
     def remember(self, key: Any, said: _Said) -> None:
         """Remember what was said of a cell, among so many."""
         if len(self.well) + len(self.other) >= _REMEMBERED:
@@ -251,7 +268,8 @@ class _Sure:
     column's keep it is written with these: no two decimals of up to 15 digits are the same float.
     """
 
-    def __init__(self, kind: Figure | None) -> None:
+    def __init__(self, kind: Figure | None, *, takes_texts: bool) -> None:
+        self._takes_texts = takes_texts  # which have no format, and may count otherwise than the numbers
         self._ends = (Decimal(0), Decimal(0))
         self._low, self._high, self._form = 0.0, 0.0, ""
         if kind is not None:
@@ -261,26 +279,44 @@ class _Sure:
             self._form = f"%.{kind.places}f"
             self._unit = Decimal(1).scaleb(-kind.places)
 
-    def fill(self, found: list[Any], cells: Sequence[Any]) -> None:
-        """Write the values of such numbers, as COPY takes them, into what was found of cells."""
-        low, high = self._low, self._high
-        places = [at for at, text in enumerate(found) if text is None and type(cells[at]) is float]
-        places = [at for at in places if low < cells[at] < high and cells[at]]  # not zero, of which there are two
-        numbers = [cells[at] for at in places]
-        texts = ("\n".join([self._form] * len(numbers)) % tuple(numbers)).split("\n") if numbers else []
-        for at, number, text in zip(places, numbers, texts, strict=True):
-            if float(text) == number:
-                found[at] = text
+    def __bool__(self) -> bool:
+        """Tell whether there are any."""
+        return self._low < self._high
 
-    def rounded(self, cell: Any) -> _Said | None:
-        """Return what the model would say of a cell that is a number to be rounded."""
-        low, high = self._ends
-        if type(cell) is not float or not float(low) < cell < float(high):
+    def texts(self, numbers: Sequence[float]) -> list[str | None]:
+        """Return the values of such numbers, as COPY takes them, and None for all others."""
+        low, high = self._low, self._high
+        # no zero, of which there are two; the sum is finite without NaN alone
+        if numbers and low < min(numbers) and max(numbers) < high and 0.0 not in numbers and isfinite(sum(numbers)):
+            return self._spelt(numbers)
+        inside = [low < number < high and number != 0 for number in numbers]
+        texts = iter(self._spelt(list(compress(numbers, inside))))
+        return [next(texts) if one else None for one in inside]
+
+    def _spelt(self, numbers: Sequence[float]) -> list[str | None]:
+        joined = ",".join([self._form] * len(numbers)) % tuple(numbers)
+        texts: list[str | None] = [*joined.split(",")]
+        meant = targets.loads(f"[{joined}]".encode())  # much faster than by float()
+        if meant != list(numbers):
+            texts = [text if one == number else None for text, one, number in zip(texts, meant, numbers, strict=True)]
+        return texts
+
+    def rounded(self, key: Any) -> _Said | None:
+        """Return what the model would say of a cell that is a number to be rounded, or the plain text of one."""
+        number, (low, high) = self._number(key), self._ends
+        if number is None or not low < number < high:
             return None
-        value = Decimal(repr(cell)).quantize(self._unit, ROUND_HALF_UP)
+        value = number.quantize(self._unit, ROUND_HALF_UP)
         if not value or not low < value < high:
             return None
         return _Said(str(value))
+
+    def _number(self, key: Any) -> Decimal | None:
+        if type(key) is float and isfinite(key):
+            return Decimal(repr(key))
+        if type(key) is str and self._takes_texts:
+            return spellings.plain_number(key)
+        return Decimal(key[1]) if type(key) is tuple and key[:-1] == (int,) else None
 
 
 _EXACT_DIGITS = 15
@@ -434,38 +470,58 @@ class Records:
 
     def lines(self) -> bytes:
         """Return the documents as JSON, one a line; put together of what is known of each cell."""
-        each = partial(repeat, times=len(self.rows))
-        parts: list[Iterable[str]] = [each('{"row":'), map(str, self.rows)]
+        parts: list[str | Sequence[str]] = ['{"row":', self._numbers]
         for name, values in self.columns.items():
             before, texts = f",{targets.dumps(name).decode()}:", values.as_copy
             if plan.NULL in texts:
-                parts += [each(before), ["null" if text == plan.NULL else f'"{text}"' for text in texts]]
+                parts += [before, ["null" if text == plan.NULL else f'"{text}"' for text in texts]]
             else:
-                parts += [each(f'{before}"'), texts, each('"')]
-        parts += [each(',"has_performance_data":'), ["true" if one else "false" for one in self.has_data]]
-        warnings = self._warnings(lambda found: targets.dumps(list(found)).decode())
-        parts += [each(',"validation_warnings":'), warnings, each("}\n")]
-        return "".join(chain.from_iterable(zip(*parts, strict=True))).encode()
+                parts += [f'{before}"', texts, '"']
+        parts += [',"has_performance_data":', ["true" if one else "false" for one in self.has_data]]
+        parts += [',"validation_warnings":', self._warnings(lambda found: targets.dumps(list(found)).decode()), "}\n"]
+        return _side_by_side(parts, len(self.rows)).encode()
 
     def copied(self) -> bytes:
         """Return them as the lines of a plan's COPY."""
-        each = partial(repeat, times=len(self.rows))
-        has_data = ["\tt\t" if one else "\tf\t" for one in self.has_data]
-        parts = [
-            self.texts,
-            has_data,
-            self._warnings(plan.copy_warnings),
-            each("\t"),
-            map(str, self.rows),
-            each("\n"),
-        ]
-        return "".join(chain.from_iterable(zip(*parts, strict=True))).encode()
+        has_data = ["t" if one else "f" for one in self.has_data]
+        warnings = self._warnings(plan.copy_warnings)
+        parts = [self.texts, "\t", has_data, "\t", warnings, "\t", self._numbers, "\n"]
+        return _side_by_side(parts, len(self.rows)).encode()
+
+    @cached_property
+    def _numbers(self) -> list[str]:
+        return list(map(str, self.rows))
 
     def _warnings(self, spell: Callable[[Sequence[str]], str]) -> list[str]:
         spelt = ["[]"] * len(self.rows)
         for at, found in self.warnings.items():
             spelt[at] = spell(found)
         return spelt
+
+
+def _side_by_side(parts: Iterable[str | Sequence[str]], rows: int) -> str:
+    """
+    Return lines, one behind the other, that are put together of parts.
+
+    Args:
+        parts: each a text that all lines have, or a text for each of them.
+    Raises:
+        ValueError: a part has another number of texts.
+    """
+    # What all lines have is joined once, also where it is a column's only value.
+    pattern, columns = [""], []
+    for part in parts:
+        if isinstance(part, str):
+            pattern[-1] += part
+        elif part and part.count(part[0]) == len(part) == rows:
+            pattern[-1] += part[0]
+        else:
+            columns.append(part)
+            pattern += ["", ""]
+    texts = pattern * rows
+    for at, column in enumerate(columns):
+        texts[2 * at + 1 :: len(pattern)] = column
+    return "".join(texts)
 
 
 class Validation:

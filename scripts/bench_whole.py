@@ -145,6 +145,8 @@ class Bench:
 
     def measure(self, command: Sequence[str], environment: dict[str, str], *, memory: bool = False) -> Measured:
         """Run a command; memory is looked at only where it is asked for."""
+        # Compiled code is kept, as on a user's machine, whatever is set here.
+        environment = {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
         self.execute("CHECKPOINT")
         before = self.server_seconds()
         started = time.perf_counter()

@@ -58,6 +58,14 @@ ODD = [
 ]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_ones_too() -> Iterator[None]:
+    """Read sheets so however small they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain_sheet, "_LEAST", 0)
+        yield
+
+
 def usual() -> st.SearchStrategy[str]:
     """Cells as programs write them, but for their place."""
     number = st.builds('<c r="{{}}"{}><v>{}</v></c>'.format, STYLES, NUMBERS)
@@ -182,6 +190,16 @@ def test_what_programs_write_is_plain_to_its_end(tmp_path: Path) -> None:
     assert found[2] == (3, [2024, "P3", NumberCell(0.0003, "0.00%"), None][:3])
     assert repr(by_the_library(path)) == repr(found)
     assert look(path).last_row == 2999
+
+
+def test_a_small_sheet_is_not_worth_asking_for(tmp_path: Path) -> None:
+    """Inboxes hold thousands of them."""
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(xlsx('<row r="1"><c r="A1"><v>1</v></c></row>'))
+    assert look_at(path) is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain_sheet, "_LEAST", 1 << 20)
+        assert look_at(path) is None
 
 
 def test_cells_are_what_excel_writes(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ from openpyxl.utils import get_column_letter
 
 from wdh_luigi.cells import ErrorCell
 from wdh_luigi.errors import WorkbookError
-from wdh_luigi.workbook import calamine_reader, openpyxl_reader
+from wdh_luigi.workbook import calamine_reader, openpyxl_reader, plain_sheet
 from wdh_luigi.workbook.book import Book, Merge, Row
 
 FORMATS = [
@@ -205,10 +205,12 @@ def both(rows: str, **options: Any) -> tuple[list[Row], list[Row]]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(workbooks())
-def test_both_readers_give_the_same_cells(content: bytes) -> None:
-    """Types as well as values: 1 and 1.0 and True are equal in Python."""
-    fast, referee = read(calamine_reader.open_book, content), read(openpyxl_reader.open_book, content)
+@given(workbooks(), st.sampled_from([0, 1 << 20]))
+def test_both_readers_give_the_same_cells(content: bytes, least: int) -> None:
+    """Types as well as values: 1 and 1.0 and True are equal in Python. Also of sheets as large ones are read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain_sheet, "_LEAST", least)
+        fast, referee = read(calamine_reader.open_book, content), read(openpyxl_reader.open_book, content)
     assert repr(referee) == repr(fast)
 
 

@@ -18,7 +18,7 @@ from itertools import chain, groupby, islice, repeat
 from operator import lt
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree.ElementTree import Element, fromstring
+from xml.etree.ElementTree import Element, ParseError, fromstring
 from zipfile import ZipFile
 
 from python_calamine_plus import CalamineWorkbook
@@ -31,6 +31,7 @@ from wdh_luigi.workbook.headings import letters
 
 _CHUNK = 1 << 18  # bytes: some thousand rows, a batch
 _FIRST_CHUNK = 1 << 14  # those that are searched for the headings
+_LEAST = 1 << 20  # bytes of a sheet: with fewer, asking the library takes longer than it saves
 _MOST_COLUMNS = 100
 _ROW, _ROW_END = b'<row r="([0-9]+)"(?: [A-Za-z0-9:]+="[^"<>&]*")*>', b"</row>"
 _MOST_ROW = 1 << 23  # bytes
@@ -53,10 +54,11 @@ class _Kind(Enum):
 
 _TEXTS = {b"s": _Kind.SHARED, b"inlineStr": _Kind.INLINE}
 _VALUES: dict[str | _Kind, bytes] = {
-    _Kind.BLANK: b"",
+    _Kind.BLANK: b"(/>)",
     _Kind.SHARED: b"<v>([0-9]+)</v></c>",
     _Kind.INLINE: b'<is><t((?: xml:space="preserve")?>[^<>]+)</t></is></c>',
 }
+_TAGS: dict[str | _Kind, int] = {_Kind.BLANK: 1, _Kind.INLINE: 6}  # of a cell, where they are not four
 _NUMBER = b"<v>([-+.0-9eE]+)</v></c>"
 
 
@@ -93,6 +95,8 @@ class PlainSheets:
     def _look(self, index: int) -> PlainSheet | None:
         with ZipFile(self._path) as archive:
             part = package.sheet_part(archive, index)
+            if archive.getinfo(part).file_size < _LEAST:
+                return None
             around = self._around.of(part)
             if around is None or any(_name(one) == "mergeCell" for one in around.iter()):
                 return None
@@ -189,7 +193,7 @@ class PlainSheet:
                     yield batch
                     self.rest = first = batch.rows[-1] + 1
             self.rest = None
-        except (_Other, ValueError, LookupError):
+        except (_Other, ParseError, ValueError, LookupError):
             return
 
 
@@ -281,7 +285,6 @@ class _Pattern:
             return [], []
         rows, *across, _ = zip(*found, strict=True)
         kinds = ((column, kind) for column, said in self._said.items() for kind in said.values())
-        kinds = ((column, kind) for column, kind in kinds if kind is not _Kind.BLANK)
         each = [_Values(*kind, values, list(filter(None, values))) for kind, values in zip(kinds, across, strict=True)]
         return list(map(int, rows)), [values for values in each if values.filled]
 
@@ -303,6 +306,8 @@ class _Pattern:
         formats = {one.kind for one in values if isinstance(one.kind, str)}
         cells: list[Any] = [None]
         for one in values:
+            if one.kind is _Kind.BLANK:
+                continue
             of_kind = self._says.cells(one.kind, one.filled)
             if len(formats) > 1 and isinstance(one.kind, str) and one.kind:
                 of_kind = [cell if type(cell) is ErrorCell else NumberCell(cell, one.kind) for cell in of_kind]
@@ -330,9 +335,7 @@ _NO_COLUMN = Column([None])
 
 def _is_all(text: bytes, rows: Sequence[int], values: Iterable[_Values]) -> bool:
     """Tell whether there is nothing else in a piece of XML: each < of it belongs to a row or a cell that was found."""
-    tags = 2 * len(rows) + sum(len(one.filled) * (6 if one.kind is _Kind.INLINE else 4) for one in values)
-    count = text.count(b"<")
-    return count == tags or count == tags + text.count(b"/>")  # of a blank there is one
+    return text.count(b"<") == 2 * len(rows) + sum(_TAGS.get(one.kind, 4) * len(one.filled) for one in values)
 
 
 def _inline(value: bytes) -> str | None:
@@ -347,7 +350,7 @@ def _inline(value: bytes) -> str | None:
 
 def _of_cell(column: bytes, said: Mapping[bytes, str | _Kind]) -> bytes:
     """Return what matches a column's cell, or none, in a row whose number is the first group."""
-    each = [re.escape(one) + _VALUES.get(kind, _NUMBER) for one, kind in said.items()]
+    each = [re.escape(one.removesuffix(b"/>")) + _VALUES.get(kind, _NUMBER) for one, kind in said.items()]
     return b'(?:<c r="%s\\1"(?:%s))?' % (column, b"|".join(each)) if each else b""
 
 

@@ -183,6 +183,8 @@ def to_unit_value(cell: Cell, places: int, telling: Telling | None = None) -> De
 
 def bare_number(cell: Cell) -> Decimal | None:
     """Return the number in a cell that says nothing of its unit, in its text or its format; None for any other cell."""
+    if type(cell) is str and (plain := plain_number(cell)) is not None:
+        return plain
     try:
         if is_blank(cell) or shows_percent(cell):
             return None

@@ -23,6 +23,7 @@ from zipfile import ZipFile
 
 from python_calamine_plus import CalamineWorkbook
 
+from wdh_luigi import targets
 from wdh_luigi.batches import Batch, Column
 from wdh_luigi.cells import ErrorCell, NumberCell, format_matters
 from wdh_luigi.workbook import package, rules
@@ -41,7 +42,6 @@ _MOST_SAID = 8  # things that the cells of one column say
 _CELL = re.compile(b'<c r="([A-Z]{1,3})[0-9]+"([^<>]*>)')
 _SAID = re.compile(b'(?: s="[0-9]{1,5}"| t="(?:n|s|inlineStr)")*/?>')
 _ATTRIBUTE = re.compile(b' ([st])="([A-Za-z0-9]+)"')
-_SHORT = 15  # characters of a number: as many digits as Excel keeps
 
 
 class _Kind(Enum):
@@ -248,7 +248,7 @@ class _Says(NamedTuple):
         """Return the cells of a kind."""
         if kind is _Kind.SHARED:
             texts = self.texts
-            return [texts[at] for at in map(int, values)]
+            return list(map(texts.__getitem__, _parsed(values, int)))
         return list(map(_inline, values)) if kind is _Kind.INLINE else _numbers(values)
 
 
@@ -363,9 +363,17 @@ def _put(of_kind: Sequence[Any], values: Sequence[bytes], cells: Sequence[Any]) 
 
 def _numbers(texts: Sequence[bytes]) -> list[Any]:
     """Return the cells of numbers; ValueError where one is none."""
-    if b"." not in texts[0] and max(map(len, texts)) <= _SHORT:
-        try:
-            return list(map(int, texts))
-        except ValueError:  # of one with a point after all
-            pass
-    return rules.numbers(list(map(float, texts)))
+    values = _parsed(texts, float)
+    kinds = set(map(type, values))
+    if kinds == {int} and min(values) > -rules.FIFTEEN_DIGITS and max(values) < rules.FIFTEEN_DIGITS:
+        return values
+    return rules.numbers(list(map(float, values)) if int in kinds else values)
+
+
+def _parsed(texts: Sequence[bytes], kind: type[int] | type[float]) -> list[Any]:
+    """Return numbers, by way of JSON: in a quarter of the time that Python takes for one after the other."""
+    try:
+        numbers: list[Any] = targets.loads(b"[" + b",".join(texts) + b"]")
+    except ValueError:  # as they are spelt otherwise, .5 for example
+        numbers = list(map(kind, texts))
+    return numbers

@@ -19,7 +19,7 @@ TabKind = Literal["worksheet", "chart", "macro", "dialog"]
 
 MOST_CELLS = 20_000_000
 MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384
-_FIFTEEN_DIGITS = 10**15  # what Excel keeps of a number: beyond, its digits are not the ones that were typed
+FIFTEEN_DIGITS = 10**15  # what Excel keeps of a number: beyond, its digits are not the ones that were typed
 _TAB_KINDS: dict[str, TabKind] = {
     "chartsheet": "chart",
     "dialogsheet": "dialog",
@@ -38,13 +38,13 @@ def number(value: float, number_format: str | None = None) -> Cell:
     """
     if not math.isfinite(value):
         return ErrorCell("#NUM!")
-    plain = int(value) if abs(value) < _FIFTEEN_DIGITS and value == int(value) else float(value)
+    plain = int(value) if abs(value) < FIFTEEN_DIGITS and value == int(value) else float(value)
     return NumberCell(plain, number_format) if number_format and format_matters(number_format) else plain
 
 
 def numbers(values: Sequence[float]) -> list[Cell]:
     """Do the same to many, all at once where they are as numbers mostly are."""
-    if values and not (min(values) > -_FIFTEEN_DIGITS and max(values) < _FIFTEEN_DIGITS):
+    if values and not (min(values) > -FIFTEEN_DIGITS and max(values) < FIFTEEN_DIGITS):
         return [number(value) for value in values]
     if any(map(float.is_integer, values)):
         return [int(value) if value.is_integer() else value for value in values]

@@ -24,11 +24,11 @@ import bench_data
 import bench_load
 import bench_page
 import psycopg2.extensions
-from python_calamine_plus import CalamineWorkbook
 
 from wdh_luigi import domains, embedded, plan, sorting, targets, validate, warehouse, workbook
 from wdh_luigi.config import DomainConfig
-from wdh_luigi.workbook import guard
+from wdh_luigi.workbook import calamine_reader, guard, sniff
+from wdh_luigi.workbook.around import Around
 
 KINDS = ("COPY", "ANALYZE", "DELETE", "INSERT")
 MONTH = date(2024, 11, 1)
@@ -77,10 +77,10 @@ def consume(rows: Iterable[Any]) -> None:
         pass
 
 
-def stream_of(path: Path) -> Iterable[Any]:
-    """Return the rows as the library gives them."""
-    rows: Iterable[Any] = CalamineWorkbook.from_path(str(path)).stream_sheet_by_index(0, rich=True)
-    return rows
+def by_the_library(path: Path) -> Iterable[Any]:
+    """Return the rows as they are read where they are not plain: by the library's rich stream."""
+    book = calamine_reader.open_book(path, path.name, Around())  # nothing is known of any sheet
+    return book.batches(book.sheets[0].name)
 
 
 def cells_of(path: Path) -> Iterable[Any]:
@@ -101,8 +101,9 @@ def make_plan(timed: Timed, path: Path, folder: Path, rows: int) -> Path:
     """Read and sort a workbook and write its plan, each part by itself."""
     domain = domains.get("trustee_performance")
     rows_path = folder / "rows.json"
-    timed("reading: python-calamine-plus alone", lambda: consume(stream_of(path)))
-    timed("reading: and cells, by columns", lambda: consume(cells_of(path)))
+    timed("(cells by python-calamine-plus, as rows that are not plain are read)", lambda: consume(by_the_library(path)))
+    timed("reading: checksums", lambda: sniff.check(path, path.name))
+    timed("reading: and cells, straight from the sheet's XML", lambda: consume(cells_of(path)))
     table = timed("reading: and data rows, the profile, the target", lambda: read_into(rows_path, path))
     config = DomainConfig.model_validate({"pattern": "x", "table": "by_plan", "pk": bench_load.KEY})
     reading = validate.reading(table.profile, config, domain, MONTH, date.today())

@@ -264,6 +264,44 @@ def test_each_sheet_has_its_own_rows(tmp_path: Path) -> None:
     opened.close()
 
 
+@pytest.mark.parametrize("limit", ["_MOST_STRINGS", "_MOST_BYTES"])
+def test_more_texts_than_are_kept_leave_a_sheet_to_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """The library holds them in a fraction of the memory."""
+    path = tmp_path / "book.xlsx"
+    rows = '<row r="1"><c r="A1" t="s"><v>1</v></c></row>'
+    path.write_bytes(xlsx(rows, strings=["<t>x</t>", "<t>y</t>"]))
+    assert look_at(path) is not None
+    monkeypatch.setattr(plain_sheet, limit, 1)
+    assert look_at(path) is None
+    assert rows_of(path) == [(1, ["y"])]
+
+
+def test_a_very_long_row_is_left_to_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not be looked for in ever longer pieces."""
+    monkeypatch.setattr(plain_sheet, "_MOST_ROW", 1000)
+    cells = "".join(f'<c r="{get_column_letter(at)}2"><v>{at}</v></c>' for at in range(1, 80))
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(xlsx(f'<row r="1"><c r="A1"><v>1</v></c></row><row r="2">{cells}</row>'))
+    with pieces_of(100, 100):
+        assert rest_of(path) == 2
+        assert rows_of(path) == by_the_library(path)
+
+
+def test_rows_can_be_asked_for_again(tmp_path: Path) -> None:
+    """As where several sheets are looked at before one is read."""
+    path = tmp_path / "book.xlsx"
+    rows = "".join(f'<row r="{row}"><c r="A{row}"><v>{row}</v></c></row>' for row in range(1, 2000))
+    path.write_bytes(xlsx(f'{rows}<row r="2000"><c r="A2000" t="b"><v>1</v></c></row>'))
+    book = open_book(path, "book.xlsx")
+    next(book.rows("S"))
+    first, again = list(book.rows("S")), list(book.rows("S"))
+    assert first[-1] == (2000, [True])
+    assert first == again
+    book.close()
+
+
 def test_rows_out_of_order_are_left_to_the_library(tmp_path: Path) -> None:
     """As rows come twice or upwards in no workbook that Excel wrote."""
     path = tmp_path / "book.xlsx"

@@ -37,7 +37,7 @@ _MOST_COLUMNS = 100
 _ROW, _ROW_END = b'<row r="([0-9]+)"(?: [A-Za-z0-9:]+="[^"<>&]*")*>', b"</row>"
 _MOST_ROW = 1 << 23  # bytes
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-_MOST_STRINGS = 1 << 26
+_MOST_STRINGS, _MOST_BYTES = 250_000, 1 << 25  # of shared strings
 _MOST_SAID = 8  # things that the cells of one column say
 _CELL = re.compile(b'<c r="([A-Z]{1,3})[0-9]+"([^<>]*>)')
 _SAID = re.compile(b'(?: s="[0-9]{1,5}"| t="(?:n|s|inlineStr)")*/?>')
@@ -120,10 +120,11 @@ def _ask(archive: ZipFile, part: str, index: int) -> _Says:
     book = package.book_part(archive)
     folder = posixpath.dirname(book)
     strings = [name for kind, name in package.relations(archive, book).values() if kind == "sharedStrings"]
-    if posixpath.dirname(part) == folder or sum(archive.getinfo(name).file_size for name in strings) > _MOST_STRINGS:
-        raise _Other  # too much to ask
+    size = sum(archive.getinfo(name).file_size for name in strings)
+    count = sum(archive.read(name).count(b"<si") for name in strings) if size < _MOST_BYTES else 0
+    if posixpath.dirname(part) == folder or size >= _MOST_BYTES or count > _MOST_STRINGS:
+        raise _Other  # too much to ask: they are kept, and copied with all parts of the folder
     asked = _Asked(archive, part, index, {"", "_rels", folder, f"{folder}/_rels"})
-    count = sum(archive.read(name).count(b"<si") for name in strings)
     texts = [row[0] for row in asked.stream(' t="s"><v>%d</v>', count)]
     styles = asked.stream("", 0, rich=True).styles
     numbers = [row[0] for row in asked.stream(' s="%d"><v>1</v>', len(styles), rich=True)]
@@ -184,7 +185,7 @@ class PlainSheet:
         """Yield the rows above ``rest``."""
         # The first piece has a pattern of its own: in its headings, texts stand above the numbers.
         patterns = chain([_Pattern(self._says)], repeat(_Pattern(self._says)))
-        first = 1
+        self.rest = first = 1
         try:
             for text, pattern in zip(_pieces(self._path, self._part), patterns, strict=False):
                 batch = pattern.batch(text)
@@ -206,8 +207,8 @@ def _pieces(path: Path, part: str) -> Iterator[bytes]:
     """Yield what is between the begin and the end of the rows, cut behind rows."""
     with ZipFile(path) as archive, archive.open(part) as source:
         text = source.read(_FIRST_CHUNK)
-        while BEGIN not in text:
-            text += source.read(_CHUNK)
+        while BEGIN not in text and (chunk := source.read(_CHUNK)):
+            text += chunk
         text = text.partition(BEGIN)[2]
         while chunk := source.read(_CHUNK):
             whole, end, rest = text.rpartition(_ROW_END)

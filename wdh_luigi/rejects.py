@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from shutil import copyfileobj
+from string import digits
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 from xml.sax.saxutils import escape
@@ -22,7 +24,7 @@ from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.comments import Comment
 from openpyxl.styles import Font, PatternFill
-from openpyxl.utils.cell import column_index_from_string, coordinate_from_string, get_column_letter
+from openpyxl.utils.cell import column_index_from_string, get_column_letter
 from openpyxl.utils.datetime import to_excel
 
 from wdh_luigi.cells import Cell, ErrorCell, NumberCell
@@ -34,6 +36,8 @@ _COMMENTED_ROWS = 1000  # a comment is a drawing, some kB each; further rows hav
 _BAD = PatternFill("solid", start_color="FFFFC7CE")
 _HEADING = Font(bold=True)
 _AUTHOR = "wdh_luigi"
+_REMEMBERED = 20_000  # texts
+_LONG = 60  # characters, of a text that is not remembered
 _FORMULA_SIGNS = ("=", "+", "-", "@")
 _SHEET = "xl/worksheets/sheet1.xml"
 _LONGEST_TITLE = 31  # characters of a sheet's name that Excel takes
@@ -89,7 +93,7 @@ def write(
         above += 1
         tab.append(_rejected(tab, number, cells, width, rejects[number]))
     with TemporaryFile() as lines:
-        plain = _PlainRows(tab, lines)
+        plain = _PlainRows(tab, lines, width + 2)
         for row, (number, cells) in enumerate(rejected, above + 1):
             plain.write(row, [*cells, *[None] * (width - len(cells))], number, rejects[number])
         _save(book, file, lines)
@@ -126,43 +130,54 @@ class _PlainRows:
     What a cell is, and its style, is openpyxl's to say, once for each kind of cell.
     """
 
-    def __init__(self, tab: Any, file: BinaryIO) -> None:
+    def __init__(self, tab: Any, file: BinaryIO, width: int) -> None:
         self._tab = tab
         self._file = file
-        self._styles: dict[tuple[str, bool, bool], int] = {}
+        self._letters = [get_column_letter(at + 1) for at in range(width)]
+        self._texts: dict[tuple[str, bool], str] = {}
+        self._styles: dict[tuple[str, bool, bool], str] = {}
 
     def write(self, row: int, cells: Sequence[Cell], number: int, found: Sequence[Mapping[str, Any]]) -> None:
         """Write a row: its cells, the reasons and its row number in the original."""
-        bad = {_column(reject) for reject in found}
-        columns = enumerate((*cells, _reasons(found), number))
-        parts = [self._cell(f"{get_column_letter(at + 1)}{row}", cell, at in bad) for at, cell in columns]
+        bad = set(map(_column, found))
+        said = [self._said(cell, at in bad) for at, cell in enumerate((*cells, _reasons(found), number))]
+        parts = [f'<c r="{letter}{row}"{one}' for letter, one in zip(self._letters, said, strict=True) if one]
         self._file.write(f'<row r="{row}">{"".join(parts)}</row>'.encode())
 
-    def _cell(self, place: str, cell: Cell, bad: bool) -> str:
+    def _said(self, cell: Cell, bad: bool) -> str:
+        """Return what a cell says behind its place; nothing where it is not written."""
+        if isinstance(cell, str):
+            return self._texts.get((cell, bad)) or self._text(cell, bad)
+        if type(cell) is int or type(cell) is float:
+            return f"{self._style('', False, bad)}><v>{cell!r}</v></c>"
+        if isinstance(cell, NumberCell):
+            return f"{self._style(cell.format, False, bad)}><v>{cell.value!r}</v></c>"
         if cell is None and not bad:
             return ""
-        if isinstance(cell, str):
-            text = _legal(cell)
-            style = self._style("", text.startswith(_FORMULA_SIGNS), bad)
-            return f'<c r="{place}"{style} t="inlineStr"><is><t xml:space="preserve">{escape(text)}</t></is></c>'
-        if isinstance(cell, NumberCell):
-            return f'<c r="{place}"{self._style(cell.format, False, bad)}><v>{cell.value!r}</v></c>'
-        if type(cell) is int or type(cell) is float:
-            return f'<c r="{place}"{self._style("", False, bad)}><v>{cell!r}</v></c>'
         if isinstance(cell, ErrorCell) and cell.typed:
-            return self._cell(place, cell.typed, bad)
-        return self._as_made(place, cell, bad)
+            return self._said(cell.typed, bad)
+        return self._as_made(cell, bad)
 
-    def _as_made(self, place: str, cell: Cell, bad: bool) -> str:
-        """Write a cell of a rarer kind as openpyxl makes it."""
+    def _text(self, cell: str, bad: bool) -> str:
+        text = _legal(cell)
+        style = self._style("", text.startswith(_FORMULA_SIGNS), bad)
+        said = f'{style} t="inlineStr"><is><t xml:space="preserve">{escape(text)}</t></is></c>'
+        if len(self._texts) >= _REMEMBERED:
+            self._texts.clear()
+        if len(cell) <= _LONG:
+            self._texts[cell, bad] = said
+        return said
+
+    def _as_made(self, cell: Cell, bad: bool) -> str:
+        """Return what a cell of a rarer kind says as openpyxl makes it."""
         made = _cell(self._tab, cell)
         style = self._style(made.number_format, False, bad)
         if made.value is None:
-            return f'<c r="{place}"{style}/>'
+            return f"{style}/>"
         if made.data_type == "d":
-            return f'<c r="{place}"{style}><v>{to_excel(made.value)!r}</v></c>'
+            return f"{style}><v>{to_excel(made.value)!r}</v></c>"
         value = int(made.value) if isinstance(made.value, bool) else made.value
-        return f'<c r="{place}"{style} t="{made.data_type}"><v>{value}</v></c>'
+        return f'{style} t="{made.data_type}"><v>{value}</v></c>'
 
     def _style(self, number_format: str, quoted: bool, bad: bool) -> str:
         """Return the attribute of a style that the workbook is given, made once."""
@@ -173,15 +188,19 @@ class _PlainRows:
             made.quotePrefix = quoted
             if bad:
                 made.fill = _BAD
-            self._styles[key] = made.style_id
-        return f' s="{self._styles[key]}"' if self._styles[key] else ""
+            self._styles[key] = f' s="{made.style_id}"' if made.style_id else ""
+        return self._styles[key]
 
 
 def _column(reject: Mapping[str, Any]) -> int:
     """Return the column of a reject's cell, from 0; -1 where it is of the whole row."""
     if not reject["cell"]:
         return -1
-    letters, _ = coordinate_from_string(reject["cell"])
+    return _column_of(reject["cell"].rstrip(digits))
+
+
+@cache
+def _column_of(letters: str) -> int:
     return column_index_from_string(letters) - 1
 
 

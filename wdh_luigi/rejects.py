@@ -104,7 +104,7 @@ def _save(book: Any, file: BinaryIO, lines: BinaryIO) -> None:
     lines.seek(0)
     with TemporaryFile() as saved:
         book.save(saved)
-        with ZipFile(saved) as made, ZipFile(file, "w", ZIP_DEFLATED) as archive:
+        with ZipFile(saved) as made, ZipFile(file, "w", ZIP_DEFLATED, compresslevel=1) as archive:
             for part in made.infolist():
                 content = made.read(part)
                 with archive.open(part.filename, "w", force_zip64=True) as out:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -255,10 +255,12 @@ def read_batches(path: Path, more: Callable[[], bool] = lambda: False) -> Iterat
         yield from batches
 
 
-def rows_of(path: Path) -> Iterator[Row]:
-    """Yield the rows of a file that was read."""
+def rows_of(path: Path, wanted: Collection[int]) -> Iterator[Row]:
+    """Yield those of the rows of a file that was read whose numbers are wanted."""
     for batch in read_batches(path):
-        yield from batch.by_rows()
+        mask = [number in wanted for number in batch.rows]
+        if any(mask):
+            yield from batch.chosen(mask).by_rows()
 
 
 def write_batches(file: targets.Output, batches: Iterable[Batch], wrote: Callable[[int], None]) -> None:

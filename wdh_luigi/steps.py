@@ -283,7 +283,7 @@ class Steps:
         titles = [row for number, row in profile.top if number < found.first_row]
         by_row = rejects.by_row(targets.read_rows(self.rejects_path))
         with targets.atomic_write(self.rejects_workbook_path) as file:
-            rejects.write(file, profile.sheet, titles, texts, sorting.rows_of(self.rows_path), by_row, ratios)
+            rejects.write(file, profile.sheet, titles, texts, sorting.rows_of(self.rows_path, by_row), by_row, ratios)
 
     def load(self) -> plan.Load:
         """Return what the plan says beside the rows."""
@@ -441,9 +441,8 @@ class Processed:
             WorkDirError: what is there is not what was written.
         """
         found: dict[int, list[cells.Cell]] = {}
-        for number, row in sorting.rows_of(self.rows_path):
-            if number in wanted:
-                found[number] = row
+        for number, row in sorting.rows_of(self.rows_path, wanted):
+            found[number] = row
             if len(found) == len(wanted):
                 break
         return found

@@ -329,6 +329,17 @@ def test_every_spelling_of_a_value_per_unit_is_itself(data: Any, number: Decimal
     assert rounded(number, 4) == unit_value(data.draw(spelt(number, unit)))
 
 
+@given(st.text("0123456789.,-+ ()eE%￥¥元万约５．", max_size=8) | st.text(max_size=8))
+def test_a_bare_number_is_one_without_unit_and_currency(text: str) -> None:
+    """Most texts are known at a glance; the glance says what a look would say."""
+    try:
+        number, unit, currency = spellings._figure(text, "")
+        expected = None if unit or currency or spellings.is_blank(text) else number
+    except ValueError:
+        expected = None
+    assert repr(expected) == repr(spellings.bare_number(text))
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e40, max_value=1e40))
 @example(0.1 + 0.2)
 @example(1.005)

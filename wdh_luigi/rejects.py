@@ -139,17 +139,19 @@ class _PlainRows:
 
     def write(self, row: int, cells: Sequence[Cell], number: int, found: Sequence[Mapping[str, Any]]) -> None:
         """Write a row: its cells, the reasons and its row number in the original."""
-        bad = set(map(_column, found))
-        said = [self._said(cell, at in bad) for at, cell in enumerate((*cells, _reasons(found), number))]
+        values = (*cells, _reasons(found), number)
+        said = [self._said(cell) for cell in values]
+        for at in {_column(reject) for reject in found if reject["cell"]}:
+            said[at] = self._said(values[at], bad=True)
         parts = [f'<c r="{letter}{row}"{one}' for letter, one in zip(self._letters, said, strict=True) if one]
         self._file.write(f'<row r="{row}">{"".join(parts)}</row>'.encode())
 
-    def _said(self, cell: Cell, bad: bool) -> str:
+    def _said(self, cell: Cell, bad: bool = False) -> str:
         """Return what a cell says behind its place; nothing where it is not written."""
+        if type(cell) is float or type(cell) is int:
+            return f"{self._style('', False, bad)}><v>{cell!r}</v></c>"
         if isinstance(cell, str):
             return self._texts.get((cell, bad)) or self._text(cell, bad)
-        if type(cell) is int or type(cell) is float:
-            return f"{self._style('', False, bad)}><v>{cell!r}</v></c>"
         if isinstance(cell, NumberCell):
             return f"{self._style(cell.format, False, bad)}><v>{cell.value!r}</v></c>"
         if cell is None and not bad:
@@ -193,9 +195,7 @@ class _PlainRows:
 
 
 def _column(reject: Mapping[str, Any]) -> int:
-    """Return the column of a reject's cell, from 0; -1 where it is of the whole row."""
-    if not reject["cell"]:
-        return -1
+    """Return the column of a reject's cell, from 0."""
     return _column_of(reject["cell"].rstrip(digits))
 
 
@@ -214,9 +214,10 @@ def _rejected(
     """Return a rejected row's cells; what stands right of the headings is nobody's, and left out."""
     row = [_cell(tab, cell) for cell in (*cells, *[None] * (width - len(cells)))]
     for reject in found:
-        if (at := _column(reject)) >= 0:
-            row[at].fill = _BAD
-            row[at].comment = Comment(_legal(reject["reason"]), _AUTHOR)
+        if reject["cell"]:
+            bad = row[_column(reject)]
+            bad.fill = _BAD
+            bad.comment = Comment(_legal(reject["reason"]), _AUTHOR)
     return [*row, _cell(tab, _reasons(found)), _cell(tab, number)]
 
 

@@ -54,6 +54,7 @@ _MINUS = str.maketrans({"\u2212": "-"})
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # marks that nobody sees
 _MOST_DIGITS = 15  # that Excel keeps of a number
 _PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_IDEOGRAPH = re.compile("[\u3400-\u9fff]")  # part of a unit or of a word, and of no number
 _GROUPED = re.compile(r"-?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 
 
@@ -183,7 +184,7 @@ def to_unit_value(cell: Cell, places: int, telling: Telling | None = None) -> De
 
 def bare_number(cell: Cell) -> Decimal | None:
     """Return the number in a cell that says nothing of its unit, in its text or its format; None for any other cell."""
-    if type(cell) is str and (plain := plain_number(cell)) is not None:
+    if type(cell) is str and ((plain := plain_number(cell)) is not None or _IDEOGRAPH.search(cell)):
         return plain
     try:
         if is_blank(cell) or shows_percent(cell):

@@ -118,8 +118,10 @@ class Values:
 
     def chosen(self, mask: Sequence[bool]) -> Values:
         """Return what is said of some of the cells; in them nothing is wrong."""
-        places = {old: new for new, old in enumerate(at for at, one in enumerate(mask) if one)}
-        doubts = {places[at]: doubts for at, doubts in self.doubts.items() if mask[at]}
+        doubts = {}
+        if self.doubts:
+            places = {old: new for new, old in enumerate(at for at, one in enumerate(mask) if one)}
+            doubts = {places[at]: found for at, found in self.doubts.items() if mask[at]}
         return Values(list(compress(self.as_copy, mask)), {}, doubts, self.read)
 
     def of_all(self, rows: int) -> Values:

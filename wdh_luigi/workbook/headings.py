@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from wdh_luigi import spellings
 from wdh_luigi.cells import Cell
@@ -48,6 +49,7 @@ class UnclearHeadings(WorkbookError):
     """The headings are there, and do not say which column is which field, or in what unit."""
 
 
+@cache
 def letters(column: int) -> str:
     """Return a column's letters in Excel; columns count from 0: 0 is A, 26 is AA."""
     name = ""

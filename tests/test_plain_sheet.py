@@ -22,7 +22,7 @@ from openpyxl.utils import get_column_letter
 
 from wdh_luigi.cells import ErrorCell, NumberCell
 from wdh_luigi.errors import WorkbookError
-from wdh_luigi.workbook import plain_sheet
+from wdh_luigi.workbook import meaning, plain_sheet
 from wdh_luigi.workbook.around import Around, around_of
 from wdh_luigi.workbook.book import Row
 from wdh_luigi.workbook.calamine_reader import open_book
@@ -273,7 +273,7 @@ def test_more_texts_than_are_kept_leave_a_sheet_to_the_library(
     rows = '<row r="1"><c r="A1" t="s"><v>1</v></c></row>'
     path.write_bytes(xlsx(rows, strings=["<t>x</t>", "<t>y</t>"]))
     assert look_at(path) is not None
-    monkeypatch.setattr(plain_sheet, limit, 1)
+    monkeypatch.setattr(meaning, limit, 1)
     assert look_at(path) is None
     assert rows_of(path) == [(1, ["y"])]
 

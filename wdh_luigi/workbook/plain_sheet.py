@@ -2,33 +2,27 @@
 The rows of an .xlsx sheet straight from its XML, as far as they are written as programs write large tables.
 
 That is: no merges, and in each row, cell after cell, numbers, texts and blanks. Reading them so takes half of the
-library's time. What a shared string or a style means is the library's to say: it is asked by a workbook of the same
-parts, but for its sheet, which holds each of them once. From the first row on that holds anything else, such as a
-formula, a date or an error, the library is to read.
+library's time; what they mean is told by the module beside (meaning). From the first row on that holds anything else,
+such as a formula, a date or an error, the library is to read.
 """
 
 from __future__ import annotations
 
-import io
-import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import Enum
 from itertools import chain, groupby, islice, repeat
 from operator import lt
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree.ElementTree import Element, ParseError, fromstring
+from xml.etree.ElementTree import Element, ParseError
 from zipfile import ZipFile
 
-from python_calamine_plus import CalamineWorkbook
-
-from wdh_luigi import targets
 from wdh_luigi.batches import Batch, Column
-from wdh_luigi.cells import ErrorCell, NumberCell, format_matters
+from wdh_luigi.cells import ErrorCell, NumberCell
 from wdh_luigi.workbook import package, rules
 from wdh_luigi.workbook.around import BEGIN, END, Around
 from wdh_luigi.workbook.headings import letters
+from wdh_luigi.workbook.meaning import Kind, Other, Says, ask
 
 _CHUNK = 1 << 18  # bytes: some thousand rows, a batch
 _FIRST_CHUNK = 1 << 14  # those that are searched for the headings
@@ -36,34 +30,15 @@ _LEAST = 1 << 20  # bytes of a sheet: with fewer, asking the library takes longe
 _MOST_COLUMNS = 100
 _ROW, _ROW_END = b'<row r="([0-9]+)"(?: [A-Za-z0-9:]+="[^"<>&]*")*>', b"</row>"
 _MOST_ROW = 1 << 23  # bytes
-_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-_MOST_STRINGS, _MOST_BYTES = 250_000, 1 << 25  # of shared strings
 _MOST_SAID = 8  # things that the cells of one column say
 _CELL = re.compile(b'<c r="([A-Z]{1,3})[0-9]+"([^<>]*>)')
-_SAID = re.compile(b'(?: s="[0-9]{1,5}"| t="(?:n|s|inlineStr)")*/?>')
-_ATTRIBUTE = re.compile(b' ([st])="([A-Za-z0-9]+)"')
-
-
-class _Kind(Enum):
-    """What a cell that is no number is."""
-
-    BLANK = 0
-    SHARED = 1  # a shared string
-    INLINE = 2  # a text of its own
-
-
-_TEXTS = {b"s": _Kind.SHARED, b"inlineStr": _Kind.INLINE}
-_VALUES: dict[str | _Kind, bytes] = {
-    _Kind.BLANK: b"(/>)",
-    _Kind.SHARED: b"<v>([0-9]+)</v></c>",
-    _Kind.INLINE: b'<is><t((?: xml:space="preserve")?>[^<>]+)</t></is></c>',
+_VALUES: dict[str | Kind, bytes] = {
+    Kind.BLANK: b"(/>)",
+    Kind.SHARED: b"<v>([0-9]+)</v></c>",
+    Kind.INLINE: b'<is><t((?: xml:space="preserve")?>[^<>]+)</t></is></c>',
 }
-_TAGS: dict[str | _Kind, int] = {_Kind.BLANK: 1, _Kind.INLINE: 6}  # of a cell, where they are not four
+_TAGS: dict[str | Kind, int] = {Kind.BLANK: 1, Kind.INLINE: 6}  # of a cell, where they are not four
 _NUMBER = b"<v>([-+.0-9eE]+)</v></c>"
-
-
-class _Other(Exception):
-    """There is a cell of another kind."""
 
 
 class PlainSheets:
@@ -77,7 +52,7 @@ class PlainSheets:
     def __init__(self, path: Path, around: Around) -> None:
         self._path = path
         self._around = around
-        self._says: _Says | None = None  # the same for all sheets
+        self._says: Says | None = None  # the same for all sheets
 
     def of(self, index: int) -> PlainSheet | None:
         """
@@ -101,7 +76,7 @@ class PlainSheets:
             if around is None or any(_name(one) == "mergeCell" for one in around.iter()):
                 return None
             if self._says is None:
-                self._says = _ask(archive, part, index)
+                self._says = ask(archive, part, index)
         return PlainSheet(self._path, part, _last_row(around), self._says)
 
 
@@ -115,57 +90,6 @@ def _name(element: Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _ask(archive: ZipFile, part: str, index: int) -> _Says:
-    """Ask the library what each shared string and each style of a workbook means."""
-    book = package.book_part(archive)
-    folder = posixpath.dirname(book)
-    strings = [name for kind, name in package.relations(archive, book).values() if kind == "sharedStrings"]
-    size = sum(archive.getinfo(name).file_size for name in strings)
-    count = sum(archive.read(name).count(b"<si") for name in strings) if size < _MOST_BYTES else 0
-    if posixpath.dirname(part) == folder or size >= _MOST_BYTES or count > _MOST_STRINGS:
-        raise _Other  # too much to ask: they are kept, and copied with all parts of the folder
-    asked = _Asked(archive, part, index, {"", "_rels", folder, f"{folder}/_rels"})
-    texts = [row[0] for row in asked.stream(' t="s"><v>%d</v>', count)]
-    styles = asked.stream("", 0, rich=True).styles
-    numbers = [row[0] for row in asked.stream(' s="%d"><v>1</v>', len(styles), rich=True)]
-    return _Says(list(map(rules.text, texts)), list(map(_format, numbers, styles)))
-
-
-def _format(number: Any, style: dict[str, Any]) -> str | None:
-    number_format: str = style["number_format"] or ""
-    if number.data_type != "n":
-        return None
-    return number_format if format_matters(number_format) else ""
-
-
-class _Asked(NamedTuple):
-    """
-    A workbook that the library is asked by.
-
-    Attributes:
-        folders: of the parts that are not sheets, nor belong to one.
-    """
-
-    archive: ZipFile
-    part: str
-    sheet: int
-    folders: set[str]
-
-    def stream(self, cell: str, count: int, *, rich: bool = False) -> Any:
-        """Return a stream of rows whose first cells are those with the numbers from 0 on."""
-        first = f'<row r="%d"><c r="A%d"{cell}</c><c r="B%d"><v>1</v></c></row>'  # B1, as a row of a blank is none
-        rows = "".join(first % (at + 1, at + 1, at, at + 1) for at in range(count)) if count else ""
-        copy = io.BytesIO()
-        with ZipFile(copy, "w") as parts:
-            for name in self.archive.namelist():
-                if name == self.part:
-                    parts.writestr(name, f'<worksheet xmlns="{_MAIN}"><sheetData>{rows}</sheetData></worksheet>')
-                elif posixpath.dirname(name) in self.folders:
-                    parts.writestr(name, self.archive.read(name))
-        copy.seek(0)
-        return CalamineWorkbook.from_filelike(copy).stream_sheet_by_index(self.sheet, rich=rich)
-
-
 class PlainSheet:
     """
     A sheet without merges.
@@ -175,7 +99,7 @@ class PlainSheet:
         rest: the row from which the library is to go on when ``batches()`` has ended; None where none is left.
     """
 
-    def __init__(self, path: Path, part: str, last_row: int | None, says: _Says) -> None:
+    def __init__(self, path: Path, part: str, last_row: int | None, says: Says) -> None:
         self._path, self._part = path, part
         self._says = says
         self.last_row = last_row
@@ -194,13 +118,13 @@ class PlainSheet:
                     yield batch
                     self.rest = first = batch.rows[-1] + 1
             self.rest = None
-        except (_Other, ParseError, ValueError, LookupError):
+        except (Other, ParseError, ValueError, LookupError):
             return
 
 
 def _check_upwards(first: int, rows: Sequence[int]) -> None:
     if rows and not (first <= rows[0] and rows[-1] <= rules.MOST_ROWS and all(map(lt, rows, islice(rows, 1, None)))):
-        raise _Other
+        raise Other
 
 
 def _pieces(path: Path, part: str) -> Iterator[bytes]:
@@ -215,42 +139,8 @@ def _pieces(path: Path, part: str) -> Iterator[bytes]:
             yield whole + end
             text = rest + chunk
             if len(text) > _MOST_ROW:
-                raise _Other
+                raise Other
     yield text.partition(END)[0]
-
-
-class _Says(NamedTuple):
-    """
-    What cells say.
-
-    Attributes:
-        texts: the shared strings, as cells.
-        formats: of each style, the number format where it says more than the number, else ""; None for a date's.
-    """
-
-    texts: Sequence[str | None]
-    formats: Sequence[str | None]
-
-    def kind(self, said: bytes) -> str | _Kind:
-        """Return what a cell is by what it says behind its place: of a number, the number format that matters."""
-        if not _SAID.fullmatch(said):
-            raise _Other
-        attributes = dict(_ATTRIBUTE.findall(said))
-        if said.endswith(b"/>"):
-            return _Kind.BLANK
-        if attributes.get(b"t") in _TEXTS:
-            return _TEXTS[attributes[b"t"]]
-        number_format = self.formats[int(attributes.get(b"s", 0))]
-        if number_format is None:
-            raise _Other
-        return number_format
-
-    def cells(self, kind: str | _Kind, values: Sequence[bytes]) -> list[Any]:
-        """Return the cells of a kind."""
-        if kind is _Kind.SHARED:
-            texts = self.texts
-            return list(map(texts.__getitem__, _parsed(values, int)))
-        return list(map(_inline, values)) if kind is _Kind.INLINE else _numbers(values)
 
 
 class _Pattern:
@@ -260,9 +150,9 @@ class _Pattern:
     A pattern of nothing but this finds values twice as fast as one of all that may be.
     """
 
-    def __init__(self, says: _Says) -> None:
+    def __init__(self, says: Says) -> None:
         self._says = says
-        self._said: dict[bytes, dict[bytes, str | _Kind]] = {}  # column -> what cells say -> what they are
+        self._said: dict[bytes, dict[bytes, str | Kind]] = {}  # column -> what cells say -> what they are
         self._row = re.compile(b"(?!)")
 
     def batch(self, text: bytes) -> Batch:
@@ -272,7 +162,7 @@ class _Pattern:
             self._learn(text)
             rows, values = self._rows_of(text)
         if not _is_all(text, rows, values):
-            raise _Other
+            raise Other
         of_columns = [list(of_column) for _, of_column in groupby(values, lambda one: one.column)]
         columns = dict.fromkeys(self._said, _NO_COLUMN) | {
             of[0].column: self._column(of, len(rows)) for of in of_columns
@@ -295,7 +185,7 @@ class _Pattern:
             self._said.setdefault(column, {})[said] = self._says.kind(said)
         width = max(map(package.column_number, self._said), default=0)
         if width > _MOST_COLUMNS or any(len(said) > _MOST_SAID for said in self._said.values()):
-            raise _Other
+            raise Other
         columns = [letters(at).encode() for at in range(width)]
         self._said = {column: self._said.get(column, {}) for column in columns}
         cells = b"".join(_of_cell(column, said) for column, said in self._said.items())
@@ -307,7 +197,7 @@ class _Pattern:
         formats = {one.kind for one in values if isinstance(one.kind, str)}
         cells: list[Any] = [None]
         for one in values:
-            if one.kind is _Kind.BLANK:
+            if one.kind is Kind.BLANK:
                 continue
             of_kind = self._says.cells(one.kind, one.filled)
             if len(formats) > 1 and isinstance(one.kind, str) and one.kind:
@@ -326,7 +216,7 @@ class _Values(NamedTuple):
     """
 
     column: bytes
-    kind: str | _Kind
+    kind: str | Kind
     of_rows: Sequence[bytes]
     filled: Sequence[bytes]
 
@@ -339,17 +229,7 @@ def _is_all(text: bytes, rows: Sequence[int], values: Iterable[_Values]) -> bool
     return text.count(b"<") == 2 * len(rows) + sum(_TAGS.get(one.kind, 4) * len(one.filled) for one in values)
 
 
-def _inline(value: bytes) -> str | None:
-    """Return the cell of a text of its own, which comes with the end of its tag; without a word, its ends are blank."""
-    kept, _, text = value.partition(b">")
-    if b"_x" in text:  # may be an escape
-        raise _Other
-    if b"&" in text:
-        text = (fromstring(b"<t>" + text + b"</t>").text or "").encode()
-    return rules.text((text if kept else text.strip(b" \t\r\n")).decode())
-
-
-def _of_cell(column: bytes, said: Mapping[bytes, str | _Kind]) -> bytes:
+def _of_cell(column: bytes, said: Mapping[bytes, str | Kind]) -> bytes:
     """Return what matches a column's cell, or none, in a row whose number is the first group."""
     each = [re.escape(one.removesuffix(b"/>")) + _VALUES.get(kind, _NUMBER) for one, kind in said.items()]
     return b'(?:<c r="%s\\1"(?:%s))?' % (column, b"|".join(each)) if each else b""
@@ -360,21 +240,3 @@ def _put(of_kind: Sequence[Any], values: Sequence[bytes], cells: Sequence[Any]) 
     following = iter(of_kind)
     others = cells if len(cells) > 1 else repeat(cells[0])
     return [next(following) if value else other for value, other in zip(values, others, strict=False)]
-
-
-def _numbers(texts: Sequence[bytes]) -> list[Any]:
-    """Return the cells of numbers; ValueError where one is none."""
-    values = _parsed(texts, float)
-    kinds = set(map(type, values))
-    if kinds == {int} and min(values) > -rules.FIFTEEN_DIGITS and max(values) < rules.FIFTEEN_DIGITS:
-        return values
-    return rules.numbers(list(map(float, values)) if int in kinds else values)
-
-
-def _parsed(texts: Sequence[bytes], kind: type[int] | type[float]) -> list[Any]:
-    """Return numbers, by way of JSON: in a quarter of the time that Python takes for one after the other."""
-    try:
-        numbers: list[Any] = targets.loads(b"[" + b",".join(texts) + b"]")
-    except ValueError:  # as they are spelt otherwise, .5 for example
-        numbers = list(map(kind, texts))
-    return numbers

@@ -1,0 +1,156 @@
+"""
+What the cells of an .xlsx sheet mean that is read straight from its XML.
+
+What a shared string or a style means is the library's to say: it is asked by a workbook of the same parts, but for its
+sheet, which holds each of them once.
+"""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import re
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import fromstring
+from zipfile import ZipFile
+
+from python_calamine_plus import CalamineWorkbook
+
+from wdh_luigi import targets
+from wdh_luigi.cells import format_matters
+from wdh_luigi.workbook import package, rules
+
+_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+_MOST_STRINGS, _MOST_BYTES = 250_000, 1 << 25  # of shared strings
+_SAID = re.compile(b'(?: s="[0-9]{1,5}"| t="(?:n|s|inlineStr)")*/?>')
+_ATTRIBUTE = re.compile(b' ([st])="([A-Za-z0-9]+)"')
+
+
+class Kind(Enum):
+    """What a cell that is no number is."""
+
+    BLANK = 0
+    SHARED = 1  # a shared string
+    INLINE = 2  # a text of its own
+
+
+_TEXTS = {b"s": Kind.SHARED, b"inlineStr": Kind.INLINE}
+
+
+class Other(Exception):
+    """There is a cell of another kind."""
+
+
+class Says(NamedTuple):
+    """
+    What cells say.
+
+    Attributes:
+        texts: the shared strings, as cells.
+        formats: of each style, the number format where it says more than the number, else ""; None for a date's.
+    """
+
+    texts: Sequence[str | None]
+    formats: Sequence[str | None]
+
+    def kind(self, said: bytes) -> str | Kind:
+        """Return what a cell is by what it says behind its place: of a number, the number format that matters."""
+        if not _SAID.fullmatch(said):
+            raise Other
+        attributes = dict(_ATTRIBUTE.findall(said))
+        if said.endswith(b"/>"):
+            return Kind.BLANK
+        if attributes.get(b"t") in _TEXTS:
+            return _TEXTS[attributes[b"t"]]
+        number_format = self.formats[int(attributes.get(b"s", 0))]
+        if number_format is None:
+            raise Other
+        return number_format
+
+    def cells(self, kind: str | Kind, values: Sequence[bytes]) -> list[Any]:
+        """Return the cells of a kind."""
+        if kind is Kind.SHARED:
+            texts = self.texts
+            return list(map(texts.__getitem__, _parsed(values, int)))
+        return list(map(_inline, values)) if kind is Kind.INLINE else _numbers(values)
+
+
+def ask(archive: ZipFile, part: str, index: int) -> Says:
+    """Ask the library what each shared string and each style of a workbook means."""
+    book = package.book_part(archive)
+    folder = posixpath.dirname(book)
+    strings = [name for kind, name in package.relations(archive, book).values() if kind == "sharedStrings"]
+    size = sum(archive.getinfo(name).file_size for name in strings)
+    count = sum(archive.read(name).count(b"<si") for name in strings) if size < _MOST_BYTES else 0
+    if posixpath.dirname(part) == folder or size >= _MOST_BYTES or count > _MOST_STRINGS:
+        raise Other  # too much to ask: they are kept, and copied with all parts of the folder
+    asked = _Asked(archive, part, index, {"", "_rels", folder, f"{folder}/_rels"})
+    texts = [row[0] for row in asked.stream(' t="s"><v>%d</v>', count)]
+    styles = asked.stream("", 0, rich=True).styles
+    numbers = [row[0] for row in asked.stream(' s="%d"><v>1</v>', len(styles), rich=True)]
+    return Says(list(map(rules.text, texts)), list(map(_format, numbers, styles)))
+
+
+def _format(number: Any, style: dict[str, Any]) -> str | None:
+    number_format: str = style["number_format"] or ""
+    if number.data_type != "n":
+        return None
+    return number_format if format_matters(number_format) else ""
+
+
+class _Asked(NamedTuple):
+    """
+    A workbook that the library is asked by.
+
+    Attributes:
+        folders: of the parts that are not sheets, nor belong to one.
+    """
+
+    archive: ZipFile
+    part: str
+    sheet: int
+    folders: set[str]
+
+    def stream(self, cell: str, count: int, *, rich: bool = False) -> Any:
+        """Return a stream of rows whose first cells are those with the numbers from 0 on."""
+        first = f'<row r="%d"><c r="A%d"{cell}</c><c r="B%d"><v>1</v></c></row>'  # B1, as a row of a blank is none
+        rows = "".join(first % (at + 1, at + 1, at, at + 1) for at in range(count)) if count else ""
+        copy = io.BytesIO()
+        with ZipFile(copy, "w") as parts:
+            for name in self.archive.namelist():
+                if name == self.part:
+                    parts.writestr(name, f'<worksheet xmlns="{_MAIN}"><sheetData>{rows}</sheetData></worksheet>')
+                elif posixpath.dirname(name) in self.folders:
+                    parts.writestr(name, self.archive.read(name))
+        copy.seek(0)
+        return CalamineWorkbook.from_filelike(copy).stream_sheet_by_index(self.sheet, rich=rich)
+
+
+def _inline(value: bytes) -> str | None:
+    """Return the cell of a text of its own, which comes with the end of its tag; without a word, its ends are blank."""
+    kept, _, text = value.partition(b">")
+    if b"_x" in text:  # may be an escape
+        raise Other
+    if b"&" in text:
+        text = (fromstring(b"<t>" + text + b"</t>").text or "").encode()
+    return rules.text((text if kept else text.strip(b" \t\r\n")).decode())
+
+
+def _numbers(texts: Sequence[bytes]) -> list[Any]:
+    """Return the cells of numbers; ValueError where one is none."""
+    values = _parsed(texts, float)
+    kinds = set(map(type, values))
+    if kinds == {int} and min(values) > -rules.FIFTEEN_DIGITS and max(values) < rules.FIFTEEN_DIGITS:
+        return values
+    return rules.numbers(list(map(float, values)) if int in kinds else values)
+
+
+def _parsed(texts: Sequence[bytes], kind: type[int] | type[float]) -> list[Any]:
+    """Return numbers, by way of JSON: in a quarter of the time that Python takes for one after the other."""
+    try:
+        numbers: list[Any] = targets.loads(b"[" + b",".join(texts) + b"]")
+    except ValueError:  # as they are spelt otherwise, .5 for example
+        numbers = list(map(kind, texts))
+    return numbers

@@ -249,6 +249,18 @@ def test_a_prefix_before_its_names_leaves_a_sheet_to_the_library(tmp_path: Path)
     assert rows_of(path) == [(1, [1])]
 
 
+@pytest.mark.parametrize("begin", [b"<x:sheetData>", b"<sheetData></sheetData>"])
+def test_little_is_kept_of_a_sheet_that_is_left_to_the_library(begin: bytes) -> None:
+    """Each piece of hundreds of megabytes would be copied again with each that follows."""
+    around, part, piece = Around(), "xl/worksheets/sheet1.xml", b" " * (1 << 20)
+    around.take(part, b"<worksheet>" + begin)
+    for _ in range(20):
+        around.take(part, piece)
+    sheet = around._sheets[part]
+    assert len(sheet._head) + len(sheet._tail) < 6 << 20
+    assert around.of(part) is None
+
+
 def test_each_sheet_has_its_own_rows(tmp_path: Path) -> None:
     """By their order among the tabs, which need not be that of the parts."""
     book = Workbook()

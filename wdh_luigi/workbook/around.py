@@ -54,6 +54,8 @@ class _Sheet:
 
     def take(self, piece: bytes) -> None:
         """Take in the next piece."""
+        if self._odd:  # whatever comes: no more of it is kept
+            return
         if self._ended:
             self._tail += piece
         elif self._rows is None:

@@ -37,7 +37,6 @@ _FAR = re.compile(r"[A-Z]{3}")  # a column beyond ZZ
 _PARTS = attrgetter("value"), attrgetter("data_type"), attrgetter("style_id")
 _REMEMBERED = 20_000  # cells
 _LONG = 60  # characters, of a text that is not remembered
-_MOST = 1e15  # beyond it, and for what is no number, rules.number has its say
 
 
 def open_book(path: Path, shown: str, around: Around | None = None) -> Book:
@@ -138,8 +137,7 @@ class CalamineBook(Book):
             rules.refuse_place(1, last)
             # One column more, to see what is beyond.
             stream = self._book.stream_sheet_by_index(index, rich=True, min_row=first - 1, max_col=last)
-        last_row = rules.LAST_ROW.search(stream.dimension or "")
-        self._last_rows[sheet] = int(last_row[0]) if last_row else None
+        self._last_rows[sheet] = rules.last_row(stream.dimension or "")
         self._merges[sheet] = rules.in_order(
             Merge(top + 1, left + 1, bottom + 1, right + 1)
             for (top, left), (bottom, right) in stream.merged_cell_ranges or ()
@@ -158,9 +156,9 @@ class CalamineBook(Book):
         if not self._is_worksheet(sheet):
             return []
         with rules.as_damaged(self._shown, sheet):
-            if sheet not in self._merges and self._plain(sheet) is not None:
-                self._merges[sheet] = []
-            elif sheet not in self._merges:
+            if self._plain(sheet):
+                return []
+            if sheet not in self._merges:
                 self._started[sheet] = self._stream(sheet)
             return self._merges[sheet]
 
@@ -247,7 +245,8 @@ class _Columns:
         """Return the cells of numbers and texts; None where a number is not finite, or too large to be sure of."""
         types = set(map(type, values))
         numbers = values if str not in types else [value for value in values if type(value) is not str]
-        if numbers and not (all(map(math.isfinite, numbers)) and min(numbers) > -_MOST and max(numbers) < _MOST):
+        most = rules.FIFTEEN_DIGITS
+        if numbers and not (all(map(math.isfinite, numbers)) and min(numbers) > -most and max(numbers) < most):
             return None
         cells = values
         if str in types:

@@ -81,9 +81,7 @@ class PlainSheets:
 
 
 def _last_row(around: Element) -> int | None:
-    dimension = next((one.get("ref", "") for one in around if _name(one) == "dimension"), "")
-    last_row = rules.LAST_ROW.search(dimension)
-    return int(last_row[0]) if last_row else None
+    return rules.last_row(next((one.get("ref", "") for one in around if _name(one) == "dimension"), ""))
 
 
 def _name(element: Element) -> str:

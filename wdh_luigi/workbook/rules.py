@@ -26,7 +26,7 @@ _TAB_KINDS: dict[str, TabKind] = {
     "xlMacrosheet": "macro",
     "xlIntlMacrosheet": "macro",
 }
-LAST_ROW = re.compile(r"\d+$", re.ASCII)  # in the range that a <dimension> names
+_LAST_ROW = re.compile(r"\d+$", re.ASCII)
 _ESCAPED = re.compile(r"(?:_x[0-9A-Fa-f]{4}_)+")
 
 
@@ -86,6 +86,12 @@ def unescape(value: str) -> str:
 def _decode(escaped: re.Match[str]) -> str:
     units = bytes.fromhex("".join(escaped[0][at + 2 : at + 6] for at in range(0, len(escaped[0]), 7)))
     return units.decode("utf-16-be", "replace")  # two escapes may be the halves of one character
+
+
+def last_row(dimension: str) -> int | None:
+    """Return the last row of the range that a ``<dimension>`` names; None where it names none."""
+    found = _LAST_ROW.search(dimension)
+    return int(found[0]) if found else None
 
 
 def tidy(rows: Iterable[Row], merges: Sequence[Merge], shown: str, sheet: str) -> Iterator[Row]:

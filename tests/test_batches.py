@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wdh_luigi import targets
-from wdh_luigi.batches import BATCH_CELLS, BATCH_ROWS, FIRST_ROWS, Batch, Column, in_batches
+from wdh_luigi.batches import BATCH_CELLS, BATCH_ROWS, FIRST_ROWS, Batch, Column, in_batches, side_by_side
 from wdh_luigi.cells import Cell, ErrorCell, NumberCell, Row
 
 CELLS = st.sampled_from(
@@ -77,3 +78,10 @@ def test_a_batch_is_bounded_in_rows_and_in_cells() -> None:
     batches = list(in_batches(rows))
     assert max(len(batch.rows) * len(batch.columns) for batch in batches) <= BATCH_CELLS
     assert [row for batch in batches for row in batch.by_rows()] == rows
+
+
+@pytest.mark.parametrize("column", [[], ["x"], ["x", "x"], ["x", "y"], ["x"] * 4, list("wxyz")])
+def test_a_part_of_lines_that_is_of_other_rows_is_refused(column: list[str]) -> None:
+    """Rows would be cut off in silence, or say what another one says."""
+    with pytest.raises(ValueError, match="size"):
+        side_by_side(["a", ["1", "2", "3"], column, "b"], 3)

@@ -13,8 +13,9 @@ from job import HEADINGS, NAME, Job, workbook
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
-from wdh_luigi import rejects
-from wdh_luigi.cells import NEVER_COMPUTED, Cell, ErrorCell, NumberCell
+from wdh_luigi import rejects, targets
+from wdh_luigi.batches import Batch, in_batches
+from wdh_luigi.cells import NEVER_COMPUTED, Cell, ErrorCell, NumberCell, Row
 
 GOOD = [2024, 11, "P1", "600001", 0.055, 1.05, 100]
 
@@ -175,26 +176,45 @@ def test_many_rejects_have_their_reasons_in_the_column(job: Job) -> None:
     assert sum(bool(cell.fill.fill_type) for cell in sheet["E"]) == 1200
 
 
-def test_rows_beyond_the_commented_ones_are_written_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are written another way, as there may be half a million: in every kind of cell but for the comments."""
-    cells: list[Cell] = [None, True, 1, -0.5, 1e22, "=1", ' a<b&"c"\r\n二 ', "\x00\ud800", date(2024, 11, 5)]
-    cells += [datetime(2024, 11, 5, 6, 7), time(8, 9), timedelta(hours=30), ErrorCell("#N/A")]
-    cells += [ErrorCell(NEVER_COMPUTED), ErrorCell("merged over A1:A2", "-5"), NumberCell(0.5, "0.00%")]
-    rows = [(number, cells) for number in range(3, 7)]
-    bad = [{"cell": f"{get_column_letter(at + 1)}9", "heading": "H", "reason": f"r{at}"} for at in range(len(cells))]
-    found = {3: bad[3:6], 4: bad, 5: bad[:1], 6: [{"cell": "", "heading": "", "reason": "whole row"}]}
-    written = []
-    for commented in (1000, 0):
-        monkeypatch.setattr(rejects, "_COMMENTED_ROWS", commented)
-        path = tmp_path / f"{commented}.xlsx"
-        with path.open("wb") as file:
-            rejects.write(file, "S", [["T"]], ["H"] * len(cells), rows, found, {3})
-        sheet = openpyxl.load_workbook(path)["S"]
-        shown = [
-            (one.coordinate, one.value, one.data_type, one.number_format, one.fill.fill_type, one.quotePrefix)
-            for row in sheet.iter_rows()
-            for one in row
-        ]
-        written.append(shown)
-    assert written[0] == written[1]
-    assert len(written[0]) == (2 + len(rows)) * (len(cells) + 2)
+KINDS: list[tuple[Cell, Any, str, str, bool]] = [  # a cell as read; in the workbook its value, type, format and quote
+    (None, None, "n", "General", False),
+    (True, True, "b", "General", False),
+    (1, 1, "n", "General", False),
+    (-0.5, -0.5, "n", "0.00####%", False),
+    (1e22, 1e22, "n", "General", False),
+    ("=1", "=1", "s", "General", True),
+    (' a<b&"c"\r\n二 ', ' a<b&"c"\n二 ', "s", "General", False),
+    ("\x00\ud800", "\ufffd\ufffd", "s", "General", False),
+    ("长" * 40_000, "长" * 32_767, "s", "General", False),
+    (date(2024, 11, 5), datetime(2024, 11, 5), "d", "yyyy-mm-dd", False),
+    (datetime(2024, 11, 5, 6, 7), datetime(2024, 11, 5, 6, 7), "d", "yyyy-mm-dd h:mm:ss", False),
+    (time(8, 9), time(8, 9), "d", "h:mm:ss", False),
+    (timedelta(hours=30), timedelta(hours=30), "d", "[hh]:mm:ss", False),
+    (ErrorCell("#N/A"), "#N/A", "e", "General", False),
+    (ErrorCell(NEVER_COMPUTED), None, "n", "General", False),
+    (ErrorCell("merged over A1:A2", "-5"), "-5", "s", "General", True),
+    (NumberCell(0.5, "0.00%"), 0.5, "n", "0.00%", False),
+]
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_every_kind_of_cell_is_written_as_it_came(tmp_path: Path, alike: bool) -> None:
+    """Also in a column of which the rows as read keep one cell; what is bad is filled, and has a comment."""
+    cells, width = [cell for cell, *_ in KINDS], len(KINDS)
+    bad = [{"cell": f"{get_column_letter(at + 1)}9", "heading": "H", "reason": f"r{at}"} for at in range(width)]
+    found = {3: bad[3:6], 4: bad, 7: bad[:1], 8: [{"cell": "", "heading": "", "reason": "whole row"}], 9: bad[1:2]}
+    rows: list[Row] = [(number, list(cells)) for number in (3, 4, 7, 8)]
+    rows.append((9, list(cells) if alike else cells[:2]))
+    with (tmp_path / "rejects.xlsx").open("wb") as file:
+        batches = [Batch.of_document(targets.loads(targets.dumps(batch.document()))) for batch in in_batches(rows)]
+        rejects.write(file, "S", [["T"]], ["H"] * width, batches, found, {3})
+    sheet = openpyxl.load_workbook(tmp_path / "rejects.xlsx")["S"]
+    for (number, given), row in zip(rows, sheet.iter_rows(min_row=3), strict=True):
+        expected = [kind[1:] for kind in KINDS[: len(given)]] + [KINDS[0][1:]] * (width - len(given))
+        *shown, reason, original = row
+        assert [(one.value, one.data_type, one.number_format, one.quotePrefix) for one in shown] == expected
+        said = {one["cell"].removesuffix("9"): one["reason"] for one in found[number] if one["cell"]}
+        assert {one.column_letter: one.comment.text for one in shown if one.comment} == said
+        assert {one.column_letter for one in shown if one.fill.fill_type} == set(said)
+        reasons = "; ".join(f"{one['heading']} {one['reason']}".strip() for one in found[number])
+        assert (reason.value, original.value) == (reasons, number)

@@ -665,13 +665,6 @@ def test_lines_say_what_the_documents_say(rows: list[tuple[Cell, ...]], alike: b
     ]
 
 
-@pytest.mark.parametrize("column", [[], ["x"], ["x", "x"], ["x", "y"], ["x"] * 4, list("wxyz")])
-def test_a_part_of_lines_that_is_of_other_rows_is_refused(column: list[str]) -> None:
-    """Rows would be cut off in silence, or say what another one says."""
-    with pytest.raises(ValueError, match="size"):
-        validate._side_by_side(["a", ["1", "2", "3"], column, "b"], 3)
-
-
 # Too many rejects
 
 

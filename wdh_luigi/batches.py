@@ -26,11 +26,13 @@ class Column(NamedTuple):
     cells: Sequence[Any]
     number_format: str = ""
 
+    def unformatted(self) -> Sequence[Cell]:
+        """Return the cells, without the column's number format."""
+        return [from_json(cell) for cell in self.cells] if dict in set(map(type, self.cells)) else self.cells
+
     def each(self, rows: int) -> Sequence[Cell]:
         """Return the cell of each of so many rows."""
-        cells: Sequence[Cell] = self.cells
-        if dict in set(map(type, cells)):
-            cells = [from_json(cell) for cell in cells]
+        cells = self.unformatted()
         if self.number_format:
             cells = [self._formatted(cell) for cell in cells]
         return cells if len(cells) == rows else list(cells) * rows
@@ -138,3 +140,28 @@ def in_batches(rows: Iterable[Row]) -> Iterator[Batch]:
         batch.append(row)
     if batch:
         yield Batch.of(batch)
+
+
+def side_by_side(parts: Iterable[str | Sequence[str]], rows: int) -> str:
+    """
+    Return lines, one behind the other, that are put together of parts.
+
+    Args:
+        parts: each a text that all lines have, or a text for each of them.
+    Raises:
+        ValueError: a part has another number of texts.
+    """
+    # What all lines have is joined once, also where it is a column's only value.
+    pattern, columns = [""], []
+    for part in parts:
+        if isinstance(part, str):
+            pattern[-1] += part
+        elif part and part.count(part[0]) == len(part) == rows:
+            pattern[-1] += part[0]
+        else:
+            columns.append(part)
+            pattern += ["", ""]
+    texts = pattern * rows
+    for at, column in enumerate(columns):
+        texts[2 * at + 1 :: len(pattern)] = column
+    return "".join(texts)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
-from itertools import islice
 from shutil import copyfileobj
 from string import digits
 from tempfile import TemporaryFile
@@ -27,6 +26,7 @@ from openpyxl.styles import Font, PatternFill
 from openpyxl.utils.cell import column_index_from_string, get_column_letter
 from openpyxl.utils.datetime import to_excel
 
+from wdh_luigi.batches import Batch, Column, side_by_side
 from wdh_luigi.cells import Cell, ErrorCell, NumberCell
 from wdh_luigi.schema import ORIGINAL_ROW
 
@@ -41,13 +41,15 @@ _LONG = 60  # characters, of a text that is not remembered
 _FORMULA_SIGNS = ("=", "+", "-", "@")
 _SHEET = "xl/worksheets/sheet1.xml"
 _LONGEST_TITLE = 31  # characters of a sheet's name that Excel takes
+_LONGEST_TEXT = 32_767  # characters of a cell, the same
+_RATIO = "0.00####%"
 _NO_TITLE = str.maketrans(dict.fromkeys(r"\/*?:[]", "_"))
 _ILLEGAL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")
 
-Row = tuple[int, list[Cell]]
+Rejects = Sequence[Mapping[str, Any]]  # of one row
 
 
-def by_row(rejects: Iterable[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
+def by_row(rejects: Iterable[Mapping[str, Any]]) -> dict[int, Rejects]:
     """Gather the rejects of each row."""
     rows: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for reject in rejects:
@@ -60,8 +62,8 @@ def write(
     sheet: str,
     titles: Sequence[Sequence[Cell]],
     headings: Sequence[str],
-    rows: Iterable[Row],
-    rejects: Mapping[int, Sequence[Mapping[str, Any]]],
+    batches: Iterable[Batch],
+    rejects: Mapping[int, Rejects],
     ratios: Collection[int],
 ) -> None:
     """
@@ -70,7 +72,7 @@ def write(
     Args:
         titles: the rows above the headings.
         headings: the heading row; of a heading of several rows what they say together.
-        rows: all data rows as read; those without a reject are left out.
+        batches: the rejected rows as read; what stands right of the headings is nobody's, and left out.
         rejects: row number -> its rejects.
         ratios: columns, from 0, whose bare numbers are shown as percentages: that they are ratios was seen from all
             the rows together, and could not be from these few.
@@ -83,24 +85,19 @@ def write(
     for title in titles:
         tab.append([_cell(tab, cell) for cell in title])
     tab.append([_heading(tab, cell) for cell in (*headings, REASON, ORIGINAL_ROW)])
-    rejected = (
-        (number, [_as_ratio(cell) if at in ratios else cell for at, cell in enumerate(cells[:width])])
-        for number, cells in rows
-        if number in rejects
-    )
-    above = len(titles) + 1
-    for number, cells in islice(rejected, _COMMENTED_ROWS):
-        above += 1
-        tab.append(_rejected(tab, number, cells, width, rejects[number]))
+    first = row = len(titles) + 2
     with TemporaryFile() as lines:
-        plain = _PlainRows(tab, lines, width + 2)
-        for row, (number, cells) in enumerate(rejected, above + 1):
-            plain.write(row, [*cells, *[None] * (width - len(cells))], number, rejects[number])
-        _save(book, file, lines)
+        rows = _Rows(tab, width, rejects, ratios)
+        for batch in batches:
+            lines.write(rows.lines(row, batch))
+            for number in batch.rows[: max(0, first + _COMMENTED_ROWS - row)]:
+                tab.append(_comments(tab, width, rejects[number]))
+            row += len(batch.rows)
+        _save(book, file, first, lines)
 
 
-def _save(book: Any, file: BinaryIO, lines: BinaryIO) -> None:
-    """Save a workbook of one sheet, with more rows behind its own, as XML."""
+def _save(book: Any, file: BinaryIO, first: int, lines: BinaryIO) -> None:
+    """Save a workbook of one sheet, whose rows from the first one on are those in ``lines``, as XML."""
     lines.seek(0)
     with TemporaryFile() as saved:
         book.save(saved)
@@ -112,68 +109,105 @@ def _save(book: Any, file: BinaryIO, lines: BinaryIO) -> None:
                         out.write(content)
                         continue
                     before, end, after = content.rpartition(b"</sheetData>")
-                    out.write(before)
+                    out.write(before.partition(b'<row r="%d"' % first)[0])
                     copyfileobj(lines, out)
                     out.write(end + after)
 
 
-def _as_ratio(cell: Cell) -> Cell:
-    if isinstance(cell, (int, float)) and not isinstance(cell, bool):
-        return NumberCell(cell, "0.00####%")
-    return cell
+def _comments(tab: Any, width: int, found: Rejects) -> list[Any]:
+    """Return a row of the comments alone: openpyxl draws them, and takes ten times as long for all else."""
+    row: list[Any] = [None] * width
+    for reject in found:
+        if reject["cell"]:
+            row[_column(reject)] = made = WriteOnlyCell(tab)
+            made.comment = Comment(_legal(reject["reason"]), _AUTHOR)
+    return row
 
 
-class _PlainRows:
+class _Rows:
     """
-    Writes rejected rows without comments as XML: openpyxl takes ten times as long for a row.
+    Rejected rows as a sheet's XML.
 
     What a cell is, and its style, is openpyxl's to say, once for each kind of cell.
+
+    Args:
+        width, rejects, ratios: as in ``write``.
     """
 
-    def __init__(self, tab: Any, file: BinaryIO, width: int) -> None:
+    def __init__(self, tab: Any, width: int, rejects: Mapping[int, Rejects], ratios: Collection[int]) -> None:
         self._tab = tab
-        self._file = file
-        self._letters = [get_column_letter(at + 1) for at in range(width)]
-        self._texts: dict[tuple[str, bool], str] = {}
+        self._width = width
+        self._letters = [get_column_letter(at + 1) for at in range(width + 2)]
+        self._rejects = rejects
+        self._ratios = ratios
+        self._texts: dict[Cell, str] = {}  # of texts alone
         self._styles: dict[tuple[str, bool, bool], str] = {}
 
-    def write(self, row: int, cells: Sequence[Cell], number: int, found: Sequence[Mapping[str, Any]]) -> None:
-        """Write a row: its cells, the reasons and its row number in the original."""
-        values = (*cells, _reasons(found), number)
-        said = [self._said(cell) for cell in values]
-        for at in {_column(reject) for reject in found if reject["cell"]}:
-            said[at] = self._said(values[at], bad=True)
-        parts = [f'<c r="{letter}{row}"{one}' for letter, one in zip(self._letters, said, strict=True) if one]
-        self._file.write(f'<row r="{row}">{"".join(parts)}</row>'.encode())
+    def lines(self, first: int, batch: Batch) -> bytes:
+        """Return rows: their cells, the reasons and the row numbers in the original; ``first`` is the first's own."""
+        each = [self._rejects[number] for number in batch.rows]
+        columns = [self._of(batch, at) for at in range(self._width)]
+        said = [self._column(column, len(each)) for column in columns]
+        for place, found in enumerate(each):
+            for at in {_column(reject) for reject in found if reject["cell"]}:
+                said[at][place] = self._said(columns[at].at(place), bad=True)
+        said += [self._column(Column(list(map(_reasons, each))), len(each))]
+        said += [[f"><v>{number}</v></c>" for number in batch.rows]]
+        numbers = list(map(str, range(first, first + len(each))))
+        parts: list[str | Sequence[str]] = ['<row r="', numbers, '">']
+        for letter, column in zip(self._letters, said, strict=True):
+            if "" in column:
+                pairs = zip(numbers, column, strict=True)
+                parts.append([f'<c r="{letter}{row}"{one}' if one else "" for row, one in pairs])
+            else:
+                parts += [f'<c r="{letter}', numbers, '"', column]
+        return side_by_side([*parts, "</row>"], len(each)).encode()
 
-    def _said(self, cell: Cell, bad: bool = False) -> str:
+    def _of(self, batch: Batch, at: int) -> Column:
+        column = batch.columns[at] if at < len(batch.columns) else Column([None])
+        return column._replace(number_format=_RATIO) if at in self._ratios and not column.number_format else column
+
+    def _column(self, column: Column, rows: int) -> list[str]:
+        """Return what the cells of a column say behind their places."""
+        number_format = column.number_format
+        number, texts = self._style(number_format) + "><v>", self._texts
+        said = [
+            f"{number}{cell!r}</v></c>" if type(cell) is float else texts.get(cell) or self._said(cell, number_format)
+            for cell in column.unformatted()
+        ]
+        return said if len(said) == rows else said * rows
+
+    def _said(self, cell: Cell, number_format: str = "", *, bad: bool = False) -> str:
         """Return what a cell says behind its place; nothing where it is not written."""
-        if type(cell) is float or type(cell) is int:
-            return f"{self._style('', False, bad)}><v>{cell!r}</v></c>"
         if isinstance(cell, str):
-            return self._texts.get((cell, bad)) or self._text(cell, bad)
+            return self._text(cell, bad)
         if isinstance(cell, NumberCell):
-            return f"{self._style(cell.format, False, bad)}><v>{cell.value!r}</v></c>"
+            return self._number(cell.value, cell.format, bad)
+        if type(cell) is float or type(cell) is int:
+            return self._number(cell, number_format, bad)
         if cell is None and not bad:
             return ""
         if isinstance(cell, ErrorCell) and cell.typed:
-            return self._said(cell.typed, bad)
+            return self._text(cell.typed, bad)
         return self._as_made(cell, bad)
+
+    def _number(self, number: float, number_format: str, bad: bool) -> str:
+        return f"{self._style(number_format, bad=bad)}><v>{number!r}</v></c>"
 
     def _text(self, cell: str, bad: bool) -> str:
         text = _legal(cell)
-        style = self._style("", text.startswith(_FORMULA_SIGNS), bad)
+        style = self._style(quoted=text.startswith(_FORMULA_SIGNS), bad=bad)
         said = f'{style} t="inlineStr"><is><t xml:space="preserve">{escape(text)}</t></is></c>'
-        if len(self._texts) >= _REMEMBERED:
-            self._texts.clear()
-        if len(cell) <= _LONG:
-            self._texts[cell, bad] = said
+        if len(cell) <= _LONG and not bad:
+            if len(self._texts) >= _REMEMBERED:
+                self._texts.clear()
+            self._texts[cell] = said
         return said
 
     def _as_made(self, cell: Cell, bad: bool) -> str:
         """Return what a cell of a rarer kind says as openpyxl makes it."""
         made = _cell(self._tab, cell)
-        style = self._style(made.number_format, False, bad)
+        style = self._style(made.number_format, bad=bad)
         if made.value is None:
             return f"{style}/>"
         if made.data_type == "d":
@@ -181,7 +215,7 @@ class _PlainRows:
         value = int(made.value) if isinstance(made.value, bool) else made.value
         return f'{style} t="{made.data_type}"><v>{value}</v></c>'
 
-    def _style(self, number_format: str, quoted: bool, bad: bool) -> str:
+    def _style(self, number_format: str = "", *, quoted: bool = False, bad: bool = False) -> str:
         """Return the attribute of a style that the workbook is given, made once."""
         key = (number_format, quoted, bad)
         if key not in self._styles:
@@ -204,21 +238,8 @@ def _column_of(letters: str) -> int:
     return column_index_from_string(letters) - 1
 
 
-def _reasons(found: Sequence[Mapping[str, Any]]) -> str:
+def _reasons(found: Rejects) -> str:
     return "; ".join(" ".join(filter(None, (one["heading"], one["reason"]))) for one in found)
-
-
-def _rejected(
-    tab: Any, number: int, cells: Sequence[Cell], width: int, found: Sequence[Mapping[str, Any]]
-) -> list[Any]:
-    """Return a rejected row's cells; what stands right of the headings is nobody's, and left out."""
-    row = [_cell(tab, cell) for cell in (*cells, *[None] * (width - len(cells)))]
-    for reject in found:
-        if reject["cell"]:
-            bad = row[_column(reject)]
-            bad.fill = _BAD
-            bad.comment = Comment(_legal(reject["reason"]), _AUTHOR)
-    return [*row, _cell(tab, _reasons(found)), _cell(tab, number)]
 
 
 def _heading(tab: Any, cell: Cell) -> Any:
@@ -257,4 +278,4 @@ def _error(tab: Any, cell: ErrorCell) -> Any:
 
 def _legal(text: str) -> str:
     """Replace the characters that XML cannot hold."""
-    return text.translate(_ILLEGAL)[:32_767]
+    return (text if text.isprintable() else text.translate(_ILLEGAL))[:_LONGEST_TEXT]

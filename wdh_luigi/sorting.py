@@ -22,7 +22,6 @@ from pathlib import Path
 
 from wdh_luigi import spellings, targets, validate
 from wdh_luigi.batches import Batch
-from wdh_luigi.cells import Row
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.errors import WdhError
 from wdh_luigi.schema import Domain, Reading
@@ -255,12 +254,12 @@ def read_batches(path: Path, more: Callable[[], bool] = lambda: False) -> Iterat
         yield from batches
 
 
-def rows_of(path: Path, wanted: Collection[int]) -> Iterator[Row]:
+def rows_of(path: Path, wanted: Collection[int]) -> Iterator[Batch]:
     """Yield those of the rows of a file that was read whose numbers are wanted."""
     for batch in read_batches(path):
         mask = [number in wanted for number in batch.rows]
         if any(mask):
-            yield from batch.chosen(mask).by_rows()
+            yield batch.chosen(mask)
 
 
 def write_batches(file: targets.Output, batches: Iterable[Batch], wrote: Callable[[int], None]) -> None:

@@ -441,8 +441,8 @@ class Processed:
             WorkDirError: what is there is not what was written.
         """
         found: dict[int, list[cells.Cell]] = {}
-        for number, row in sorting.rows_of(self.rows_path, wanted):
-            found[number] = row
+        for batch in sorting.rows_of(self.rows_path, wanted):
+            found |= batch.by_rows()
             if len(found) == len(wanted):
                 break
         return found

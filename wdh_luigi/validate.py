@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError, create_model
 
 from wdh_luigi import plan, spellings, targets
-from wdh_luigi.batches import Batch, Column, in_batches
+from wdh_luigi.batches import Batch, Column, in_batches, side_by_side
 from wdh_luigi.cells import Cell, NumberCell, Row
 from wdh_luigi.config import DomainConfig
 from wdh_luigi.errors import WorkbookError
@@ -481,14 +481,14 @@ class Records:
                 parts += [f'{before}"', texts, '"']
         parts += [',"has_performance_data":', ["true" if one else "false" for one in self.has_data]]
         parts += [',"validation_warnings":', self._warnings(lambda found: targets.dumps(list(found)).decode()), "}\n"]
-        return _side_by_side(parts, len(self.rows)).encode()
+        return side_by_side(parts, len(self.rows)).encode()
 
     def copied(self) -> bytes:
         """Return them as the lines of a plan's COPY."""
         has_data = ["t" if one else "f" for one in self.has_data]
         warnings = self._warnings(plan.copy_warnings)
         parts = [self.texts, "\t", has_data, "\t", warnings, "\t", self._numbers, "\n"]
-        return _side_by_side(parts, len(self.rows)).encode()
+        return side_by_side(parts, len(self.rows)).encode()
 
     @cached_property
     def _numbers(self) -> list[str]:
@@ -499,31 +499,6 @@ class Records:
         for at, found in self.warnings.items():
             spelt[at] = spell(found)
         return spelt
-
-
-def _side_by_side(parts: Iterable[str | Sequence[str]], rows: int) -> str:
-    """
-    Return lines, one behind the other, that are put together of parts.
-
-    Args:
-        parts: each a text that all lines have, or a text for each of them.
-    Raises:
-        ValueError: a part has another number of texts.
-    """
-    # What all lines have is joined once, also where it is a column's only value.
-    pattern, columns = [""], []
-    for part in parts:
-        if isinstance(part, str):
-            pattern[-1] += part
-        elif part and part.count(part[0]) == len(part) == rows:
-            pattern[-1] += part[0]
-        else:
-            columns.append(part)
-            pattern += ["", ""]
-    texts = pattern * rows
-    for at, column in enumerate(columns):
-        texts[2 * at + 1 :: len(pattern)] = column
-    return "".join(texts)
 
 
 class Validation:
@@ -564,16 +539,17 @@ class Validation:
         """Return the rows that make records, and tell of those that do not."""
         rows, columns = batch.rows, self._clean.columns(batch)
         self.outcome.read += len(rows)
-        wrong = sorted(set().union(*(values.problems for values in columns.values())))
+        wrong: defaultdict[int, list[Problem]] = defaultdict(list)
+        for values in columns.values():
+            for at, problems in values.problems.items():
+                wrong[at] += problems
         if not wrong:
             return rows, columns
         self.outcome.rejected += len(wrong)
-        mask = [True] * len(rows)
-        for at in wrong:
-            mask[at] = False
-            for values in columns.values():
-                for problem in values.problems.get(at, ()):
-                    self._tell(batch, at, *problem)
+        for at in sorted(wrong):
+            for problem in wrong[at]:
+                self._tell(batch, at, *problem)
+        mask = [at not in wrong for at in range(len(rows))]
         return list(compress(rows, mask)), {name: values.chosen(mask) for name, values in columns.items()}
 
     def _first(self, rows: Sequence[int], columns: dict[str, Values]) -> Records:

@@ -39,6 +39,7 @@ DOORS = {
     "openpyxl": {"workbook", "rejects"},
     "python_calamine": {"workbook"},
     "xlrd": {"workbook"},
+    "zlib_ng": {"workbook"},
     "yaml": {"config"},
     "pydantic_settings": {"config"},
     "rich": {"report", "progress", "cli"},

@@ -23,6 +23,7 @@ from wdh_luigi.workbook import package, rules
 from wdh_luigi.workbook.around import BEGIN, END, Around
 from wdh_luigi.workbook.headings import letters
 from wdh_luigi.workbook.meaning import Kind, Other, Says, ask
+from wdh_luigi.workbook.zip_part import ZipPart
 
 _CHUNK = 1 << 18  # bytes: some thousand rows, a batch
 _FIRST_CHUNK = 1 << 14  # those that are searched for the headings
@@ -127,7 +128,8 @@ def _check_upwards(first: int, rows: Sequence[int]) -> None:
 
 def _pieces(path: Path, part: str) -> Iterator[bytes]:
     """Yield what is between the begin and the end of the rows, cut behind rows."""
-    with ZipFile(path) as archive, archive.open(part) as source:
+    with ZipFile(path) as archive:
+        source = ZipPart(archive, part)
         text = source.read(_FIRST_CHUNK)
         while BEGIN not in text and (chunk := source.read(_CHUNK)):
             text += chunk

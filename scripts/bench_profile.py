@@ -27,7 +27,7 @@ import psycopg2.extensions
 
 from wdh_luigi import domains, embedded, plan, sorting, targets, validate, warehouse, workbook
 from wdh_luigi.config import DomainConfig
-from wdh_luigi.workbook import calamine_reader, guard, sniff
+from wdh_luigi.workbook import calamine_reader, sniff
 from wdh_luigi.workbook.around import Around
 
 KINDS = ("COPY", "ANALYZE", "DELETE", "INSERT")
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--write", type=Path, help="the page whose part between the profile marks is replaced")
     asked = parser.parse_args()
-    gc.set_threshold(guard.COLLECTED)  # as in the processes that read and sort
+    gc.set_threshold(50_000)  # as in the processes that read and sort
     folder, timed = Path(tempfile.mkdtemp(prefix="wdh-profile-", dir="/tmp")), Timed()
     folder.chmod(0o711)
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -103,13 +103,11 @@ def pieces_of(first: int, size: int) -> Iterator[None]:
 
 def rows_of(path: Path, around: Around | None = None) -> list[Row] | str:
     """Return a sheet's rows, or why there are none."""
-    book = open_book(path, "book.xlsx", around)
     try:
-        return list(book.rows("S"))
+        with closing(open_book(path, "book.xlsx", around)) as book:
+            return list(book.rows("S"))
     except WorkbookError as error:
         return str(error)
-    finally:
-        book.close()
 
 
 def by_the_library(path: Path) -> list[Row] | str:
@@ -142,6 +140,66 @@ def test_rows_are_those_of_the_library(rows: str, first: int, size: int) -> None
         path.write_bytes(xlsx(rows, strings=[f"<t xml:space='preserve'>{one}</t>" for one in STRINGS], formats=FORMATS))
         with pieces_of(first, size):
             assert repr(by_the_library(path)) == repr(rows_of(path))
+
+
+KEPT = st.sampled_from(["", ' xml:space="preserve"'])
+READING = '<phoneticPr fontId="1" type="noConversion"/>'
+SHARED = st.one_of(
+    st.builds("<t{}>{}</t>{}".format, KEPT, st.sampled_from([*STRINGS, *INLINE]), st.sampled_from(["", READING])),
+    st.builds("<t{}>{}</t>".format, KEPT, st.text("a \u3000\xa0年\n\r\t_x0D&;!", max_size=6).map(escape)),
+)
+ODD_SHARED = st.sampled_from(
+    [
+        *("<t/>", "", "<t>a</t><t>b</t>", "<r><t>a</t></r>", "<r><t>a</t></r><r><t> b</t></r>", "<t>a<!-- b --></t>"),
+        *("<t xml:space='preserve'> a</t>", "<t>a</t>\n", f"{READING}<t>a</t>", "<t><![CDATA[a]]></t>", "<t>&b;</t>"),
+        '<t>年</t><rPh sb="0" eb="1"><t>nian</t></rPh><phoneticPr fontId="1"/>',
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(SHARED, min_size=1, max_size=6), st.one_of(st.none(), ODD_SHARED))
+def test_shared_strings_are_those_of_the_library(strings: list[str], odd: str | None) -> None:
+    """However they are spelt, and whatever else is among them."""
+    strings = [*strings, odd] if odd is not None else strings
+    rows = "".join(
+        f'<row r="{at + 1}"><c r="A{at + 1}" t="s"><v>{at}</v></c><c r="B{at + 1}"><v>1</v></c></row>'
+        for at in range(len(strings))
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "book.xlsx")
+        path.write_bytes(xlsx(rows, strings=strings))
+        assert repr(by_the_library(path)) == repr(rows_of(path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF-8", "gbk", "utf-16"])
+def test_shared_strings_of_another_encoding_are_what_the_library_says(tmp_path: Path, encoding: str) -> None:
+    """In GBK 联通 is UTF-8 as well, and says something else."""
+    parts = xlsx_parts('<row r="1"><c r="A1" t="s"><v>0</v></c></row>', strings=["<t>联通</t>"])
+    name = "xl/sharedStrings.xml"
+    parts[name] = f'<?xml version="1.0" encoding="{encoding}"?>{parts[name]!s}'.encode(encoding)
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(zipped(parts))
+    assert repr(by_the_library(path)) == repr(rows_of(path))
+
+
+def test_plain_shared_strings_are_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Excel writes them: for tens of thousands of them it would take longer to ask than to read."""
+    path, texts = tmp_path / "book.xlsx", ["计划代码", " 5.5% ", "a&b<c>", "两行\n二"]
+    rows = "".join(f'<row r="{at}"><c r="A{at}" t="s"><v>{at - 1}</v></c></row>' for at in range(1, 5))
+    parts = xlsx_parts(rows, strings=[f'<t xml:space="preserve">{escape(text)}</t>{READING}' for text in texts])
+    name = "xl/sharedStrings.xml"
+    parts[name] = f'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\r\n{parts[name]!s}'
+    path.write_bytes(zipped(parts))
+
+    def refuse(self: object, cell: str, *args: object, **kinds: object) -> object:
+        assert "t=" not in cell
+        return stream(self, cell, *args, **kinds)  # type: ignore[arg-type]
+
+    stream = meaning._Asked.stream
+    monkeypatch.setattr(meaning._Asked, "stream", refuse)
+    sheet = look(path)
+    assert [cell for batch in sheet.batches() for _, (cell,) in batch.by_rows()] == texts
 
 
 @settings(max_examples=100, deadline=None)

@@ -37,7 +37,6 @@ _LENGTH = struct.Struct("<Q")
 _KEPT_STDERR = 1 << 16
 _WATCH = 0.5  # seconds
 _PR_SET_PDEATHSIG = 1
-COLLECTED = 50_000  # objects: rows of cells hold no cycles, and looking for some every 700 costs a third of the time
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
@@ -226,7 +225,6 @@ def _settle(parent: int, stderr: int, memory: int, seconds: float) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.alarm(int(seconds) + 5)  # where nothing tells that the parent died, as on macOS
     gc.freeze()  # what the parent holds, connections for example, must not be collected here
-    gc.set_threshold(COLLECTED)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(stderr, 1)
     os.dup2(stderr, 2)

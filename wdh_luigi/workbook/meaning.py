@@ -1,8 +1,8 @@
 """
 What the cells of an .xlsx sheet mean that is read straight from its XML.
 
-What a shared string or a style means is the library's to say: it is asked by a workbook of the same parts, but for its
-sheet, which holds each of them once.
+What a style means, or a shared string that is more than a text, is the library's to say: it is asked by a workbook of
+the same parts, but for its sheet, which holds each of them once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
-from xml.etree.ElementTree import fromstring
+from xml.etree.ElementTree import ParseError, fromstring
 from zipfile import ZipFile
 
 from python_calamine_plus import CalamineWorkbook
@@ -25,6 +25,15 @@ from wdh_luigi.workbook import package, rules
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _MOST_STRINGS, _MOST_BYTES = 250_000, 1 << 25  # of shared strings
 _SAID = re.compile(b'(?: s="[0-9]{1,5}"| t="(?:n|s|inlineStr)")*/?>')
+_NO_STRINGS = f'<sst xmlns="{_MAIN}"/>'.encode()
+_SHARED = re.compile(
+    rb'(?:<\?xml(?: version="1\.0"| encoding="(?i:utf-8)"| standalone="(?:yes|no)")*\s*\?>\s*)?'
+    rb"<sst(?: [^<>]*)?>(.*)</sst>\s*",
+    re.DOTALL,
+)
+_SHARED_TEXT = re.compile(
+    b'<si><t((?: xml:space="preserve")?>[^<>]+)</t>(?:<phoneticPr [^<>]*/>)?</si>'  # Chinese input methods leave it
+)
 _ATTRIBUTE = re.compile(b' ([st])="([A-Za-z0-9]+)"')
 
 
@@ -81,16 +90,35 @@ def ask(archive: ZipFile, part: str, index: int) -> Says:
     """Ask the library what each shared string and each style of a workbook means."""
     book = package.book_part(archive)
     folder = posixpath.dirname(book)
-    strings = [name for kind, name in package.relations(archive, book).values() if kind == "sharedStrings"]
-    size = sum(archive.getinfo(name).file_size for name in strings)
-    count = sum(archive.read(name).count(b"<si") for name in strings) if size < _MOST_BYTES else 0
-    if posixpath.dirname(part) == folder or size >= _MOST_BYTES or count > _MOST_STRINGS:
+    kept = [name for kind, name in package.relations(archive, book).values() if kind == "sharedStrings"]
+    size = sum(archive.getinfo(name).file_size for name in kept)
+    if posixpath.dirname(part) == folder or size >= _MOST_BYTES:
         raise Other  # too much to ask: they are kept, and copied with all parts of the folder
-    asked = _Asked(archive, part, index, {"", "_rels", folder, f"{folder}/_rels"})
-    texts = [row[0] for row in asked.stream(' t="s"><v>%d</v>', count)]
+    strings = {name: archive.read(name) for name in kept}
+    count = sum(content.count(b"<si") for content in strings.values())
+    if count > _MOST_STRINGS:
+        raise Other
+    asked = _Asked(archive, part, index, {"", "_rels", folder, f"{folder}/_rels"}, dict.fromkeys(strings, _NO_STRINGS))
     styles = asked.stream("", 0, rich=True).styles
     numbers = [row[0] for row in asked.stream(' s="%d"><v>1</v>', len(styles), rich=True)]
-    return Says(list(map(rules.text, texts)), list(map(_format, numbers, styles)))
+    texts = _shared(*strings.values()) if len(strings) == 1 else None
+    if texts is None and strings:
+        texts = [rules.text(row[0]) for row in asked._replace(instead=strings).stream(' t="s"><v>%d</v>', count)]
+    return Says(texts or [], list(map(_format, numbers, styles)))
+
+
+def _shared(content: bytes) -> list[str | None] | None:
+    """Return the shared strings as cells, where all of them are written as plain texts."""
+    within = _SHARED.fullmatch(content)
+    if within is None or b"<!" in content:  # a comment or CDATA, of which strings may be a part
+        return None
+    found = _SHARED_TEXT.findall(within[1])
+    if not within[1].count(b"<") == within[1].count(b">") == 4 * len(found) + within[1].count(b"<phoneticPr "):
+        return None
+    try:
+        return list(map(_inline, found))
+    except (Other, ParseError, ValueError):
+        return None
 
 
 def _format(number: Any, style: dict[str, Any]) -> str | None:
@@ -106,12 +134,14 @@ class _Asked(NamedTuple):
 
     Attributes:
         folders: of the parts that are not sheets, nor belong to one.
+        instead: parts of other content than the archive's.
     """
 
     archive: ZipFile
     part: str
     sheet: int
     folders: set[str]
+    instead: dict[str, bytes]
 
     def stream(self, cell: str, count: int, *, rich: bool = False) -> Any:
         """Return a stream of rows whose first cells are those with the numbers from 0 on."""
@@ -123,7 +153,7 @@ class _Asked(NamedTuple):
                 if name == self.part:
                     parts.writestr(name, f'<worksheet xmlns="{_MAIN}"><sheetData>{rows}</sheetData></worksheet>')
                 elif posixpath.dirname(name) in self.folders:
-                    parts.writestr(name, self.archive.read(name))
+                    parts.writestr(name, self.instead[name] if name in self.instead else self.archive.read(name))
         copy.seek(0)
         return CalamineWorkbook.from_filelike(copy).stream_sheet_by_index(self.sheet, rich=rich)
 

@@ -221,14 +221,15 @@ def _follow(
         profile: Profile = pickle.load(pipe)
         batches = read_batches(rows_path, more=lambda: bool(pipe.read1(1 << 12)))
         begun = list(islice(batches, 2))  # the first one is small
-        rates = validate.rates(replace(profile, extremes=_extremes(profile, begun)), config, domain, shown)
+        extremes = _extremes(profile, begun, [name for name, column in domain.columns.items() if column.unit == "rate"])
+        rates = validate.rates(replace(profile, extremes=extremes), config, domain, shown)
         reading = validate.with_rates(base(profile), rates)
         return sort(files, chain(begun, batches), domain, profile, config, reading)
 
 
-def _extremes(profile: Profile, batches: Iterable[Batch]) -> dict[str, Extremes]:
-    """Return the extremes of the first rows, by which those of all are guessed."""
-    found = {name: Extremes() for name in profile.extremes}
+def _extremes(profile: Profile, batches: Iterable[Batch], columns: Collection[str]) -> dict[str, Extremes]:
+    """Return the extremes of columns in the first rows, by which those of all are guessed."""
+    found = {name: Extremes() for name in profile.extremes if name in columns}
     for name, extremes in found.items():
         at = profile.headings.columns[name]
         cells = (batch.cell(place, at) for batch in batches for place in range(len(batch.rows)))

@@ -135,7 +135,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--write", type=Path, help="the page whose part between the profile marks is replaced")
     asked = parser.parse_args()
-    gc.set_threshold(50_000)  # as in the processes that read and sort
     folder, timed = Path(tempfile.mkdtemp(prefix="wdh-profile-", dir="/tmp")), Timed()
     folder.chmod(0o711)
     try:

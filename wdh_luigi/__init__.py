@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 # Objects: neither what is imported nor rows of cells are garbage, and Python would look for some every 700.
-gc.set_threshold(50_000)
+gc.set_threshold(100_000)
 
 if TYPE_CHECKING or "luigi" in sys.modules:  # luigi --module wdh_luigi looks for the tasks right after the import
     from wdh_luigi.tasks import DiscoverFiles, Load, ProcessDomain, ProcessTrustee, ReadExcel

@@ -147,7 +147,6 @@ def freeze_months(values: dict[str, Any], months: Sequence[str]) -> dict[str, Sn
 
 
 def _start(domain: str) -> None:
-    gc.freeze()  # what is imported stays: it need not be looked through for garbage
     start_log()
     _explain_interrupts()
     logs.tell_run(run=secrets.token_hex(4), domain=domain)

@@ -167,8 +167,14 @@ CODES: list[Cell] = [
     ErrorCell("#REF!"),
 ]
 ANY = st.sampled_from([*PERIODS, *FIGURES, *CODES]) | st.text(max_size=8) | st.floats() | st.integers(-(10**18), 10**18)
+PERCENTS = (st.decimals(-60, 60, places=6) | st.decimals(-1200, 1200, allow_nan=False)).map("{}%".format)
+TYPED = (
+    st.decimals(-2, 10**9, places=3).map("{:,}".format) | st.decimals(-2, 200, places=5).map(str) | st.integers(-2, 200)
+)
 ROWS = st.tuples(
-    *[st.sampled_from(PERIODS) | ANY] * 3, *[st.sampled_from(CODES) | ANY] * 2, *[st.sampled_from(FIGURES) | ANY] * 3
+    *[st.sampled_from(PERIODS) | ANY] * 3,
+    *[st.sampled_from(CODES) | ANY] * 2,
+    *[st.sampled_from(FIGURES) | ANY | PERCENTS | TYPED] * 3,
 )
 READINGS = st.builds(
     Reading,
@@ -207,11 +213,8 @@ def test_the_fast_way_says_what_the_model_says(rows: list[tuple[Cell, ...]], rea
 
 FLOATS = st.floats(-11, 200, allow_nan=False) | st.decimals(-2, 200, places=4).map(float)
 EDGES = st.sampled_from([cell for cell in FIGURES if type(cell) is float])
-TYPED = (
-    st.decimals(-2, 10**9, places=3).map("{:,}".format) | st.decimals(-2, 200, places=5).map(str) | st.integers(-2, 200)
-)
 COLUMNS = st.one_of(
-    *(st.lists(kind, min_size=1, max_size=30) for kind in (FLOATS, FLOATS | EDGES, FLOATS | TYPED, ANY))
+    *(st.lists(kind, min_size=1, max_size=30) for kind in (FLOATS, FLOATS | EDGES, FLOATS | TYPED | PERCENTS, ANY))
 )
 
 

@@ -161,6 +161,15 @@ class Figure(FieldKind):
         """Tell whether a number under the field is its value, but for rounding; one without a format says no unit."""
         return not number_format
 
+    def plain(self, text: str, *, as_is: bool) -> Decimal | None:
+        """
+        Return the value, but for rounding, of a text that is spelt plainly; None for most others, also if it has one.
+
+        Args:
+            as_is: whether bare numbers are values.
+        """
+        return spellings.plain_number(text) if as_is else None
+
     def sure(self) -> tuple[Decimal, Decimal]:
         """Return two ends: what lies between them, rounded, is within all bounds and usual."""
         lows = [self.usual.least] if self.usual else []
@@ -177,6 +186,10 @@ class Rate(Figure):
 
     def takes_as_is(self, name: str, reading: Reading, number_format: str) -> bool:
         return scales_percent(number_format) if number_format else name not in reading.percent
+
+    def plain(self, text: str, *, as_is: bool) -> Decimal | None:
+        ratio = spellings.plain_percent(text)
+        return super().plain(text, as_is=as_is) if ratio is None else ratio
 
     def clean(self, cell: Any, info: ValidationInfo) -> Decimal | None:
         return spellings.to_ratio(cell, info.field_name in _reading(info).percent, self.places, _telling(info))

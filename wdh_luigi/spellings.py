@@ -54,6 +54,7 @@ _MINUS = str.maketrans({"\u2212": "-"})
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # marks that nobody sees
 _MOST_DIGITS = 15  # that Excel keeps of a number
 _PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_PLAIN_PERCENT = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?%")
 _IDEOGRAPH = re.compile("[\u3400-\u9fff]")  # part of a unit or of a word, and of no number
 _GROUPED = re.compile(r"-?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 
@@ -200,6 +201,11 @@ def plain_number(text: str) -> Decimal | None:
     if len(text) > _LONGEST_NUMBER or not (_GROUPED.fullmatch(text) or _PLAIN.fullmatch(text)):
         return None
     return Decimal(text.replace(",", ""))
+
+
+def plain_percent(text: str) -> Decimal | None:
+    """Return the ratio that a text of a few digits and a % means; None for most others, also if it is one."""
+    return Decimal(text[:-1]).scaleb(-2) if text[-1:] == "%" and _PLAIN_PERCENT.fullmatch(text) else None
 
 
 def shows_percent(cell: Cell) -> bool:

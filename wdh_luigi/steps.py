@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import mmap
+import os
 import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
@@ -193,8 +194,9 @@ class Steps:
                 watch=lambda: _tell(progress, seen),
                 **limits,
             )
-            self._check_unchanged()
             ahead.telling.end()
+            self._check_unchanged()
+            os.fsync(file.fileno())  # while the last rows are sorted: at the end there is little left to wait for
             done = ahead.result()
         targets.write_json(self.profile_path, profile)
         if done is not None:

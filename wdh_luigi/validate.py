@@ -177,7 +177,8 @@ class _Field:
     def _of_format(self, number_format: str) -> _Known:
         known = self._known.get(number_format)
         if known is None:
-            sure = _Sure(self._figure(number_format), takes_texts=self._figure("") is not None)
+            # Texts have no format, and may count otherwise than the numbers.
+            sure = _Sure(self._figure(number_format), bare_as_is=self._figure("") is not None)
             if len(self._known) == _FORMATS:
                 self._known.clear()
             known = self._known[number_format] = _Known(sure)
@@ -270,8 +271,9 @@ class _Sure:
     column's keep it is written with these: no two decimals of up to 15 digits are the same float.
     """
 
-    def __init__(self, kind: Figure | None, *, takes_texts: bool) -> None:
-        self._takes_texts = takes_texts  # which have no format, and may count otherwise than the numbers
+    def __init__(self, kind: Figure | None, *, bare_as_is: bool) -> None:
+        self._kind = kind
+        self._bare_as_is = bare_as_is
         self._ends = (Decimal(0), Decimal(0))
         self._low, self._high, self._form = 0.0, 0.0, ""
         if kind is not None:
@@ -316,8 +318,8 @@ class _Sure:
     def _number(self, key: Any) -> Decimal | None:
         if type(key) is float and isfinite(key):
             return Decimal(repr(key))
-        if type(key) is str and self._takes_texts:
-            return spellings.plain_number(key)
+        if type(key) is str:
+            return self._kind.plain(key, as_is=self._bare_as_is) if self._kind else None
         return Decimal(key[1]) if type(key) is tuple and key[:-1] == (int,) else None
 
 

@@ -192,8 +192,8 @@ class _BareNumbers:
         numbers = cells if kinds <= _NUMBERS else [cell for cell in cells if type(cell) in _NUMBERS]
         if self._are_between(numbers):
             self._extremes.count += len(numbers)
-            left = () if kinds <= _NOTED else zip(rows, cells, strict=True)
-            self._add([(number, cell) for number, cell in left if type(cell) not in _NOTED])
+            left, known = () if kinds <= _NOTED else zip(rows, cells, strict=True), _bare_number.get
+            self._add([(row, cell) for row, cell in left if type(cell) not in _NOTED and known(cell, cell) is not None])
         else:
             self._add(zip(rows, cells, strict=True))
 

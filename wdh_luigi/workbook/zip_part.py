@@ -1,4 +1,4 @@
-"""A part of a zip archive, unpacked by zlib-ng: what zipfile does by zlib, in less than half of the time."""
+"""A part of a zip archive, unpacked by zlib-ng: what zipfile does by zlib, in about half of the time."""
 
 from __future__ import annotations
 

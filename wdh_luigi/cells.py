@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 NEVER_COMPUTED = "formula never computed"
 MERGED = "merged over "
@@ -53,6 +54,29 @@ class NumberCell:
 
 Cell = None | bool | int | float | str | date | datetime | time | timedelta | ErrorCell | NumberCell
 Row = tuple[int, list[Cell]]  # the number that Excel shows, and the cells from column A
+
+
+_Said = TypeVar("_Said")
+_REMEMBERED = 20_000  # texts
+_LONG = 60  # characters, of a text that is not remembered
+
+
+class Texts(dict[str, _Said], Generic[_Said]):
+    """What is said of short texts, remembered: columns have many alike."""
+
+    def __init__(self, function: Callable[[Cell], _Said]) -> None:
+        self._function = function
+
+    def __missing__(self, text: str) -> _Said:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        said = self._function(text)
+        if len(text) <= _LONG:
+            self[text] = said
+        return said
+
+    def __call__(self, cell: Cell) -> _Said:
+        return self[cell] if type(cell) is str else self._function(cell)
 
 
 @cache

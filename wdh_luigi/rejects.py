@@ -27,7 +27,7 @@ from openpyxl.utils.cell import column_index_from_string, get_column_letter
 from openpyxl.utils.datetime import to_excel
 
 from wdh_luigi.batches import Batch, Column, side_by_side
-from wdh_luigi.cells import Cell, ErrorCell, NumberCell
+from wdh_luigi.cells import Cell, ErrorCell, NumberCell, Texts
 from wdh_luigi.schema import ORIGINAL_ROW
 
 REASON = "原因"
@@ -36,8 +36,6 @@ _COMMENTED_ROWS = 1000  # a comment is a drawing, some kB each; further rows hav
 _BAD = PatternFill("solid", start_color="FFFFC7CE")
 _HEADING = Font(bold=True)
 _AUTHOR = "wdh_luigi"
-_REMEMBERED = 20_000  # texts
-_LONG = 60  # characters, of a text that is not remembered
 _FORMULA_SIGNS = ("=", "+", "-", "@")
 _SHEET = "xl/worksheets/sheet1.xml"
 _LONGEST_TITLE = 31  # characters of a sheet's name that Excel takes
@@ -140,7 +138,7 @@ class _Rows:
         self._letters = [get_column_letter(at + 1) for at in range(width + 2)]
         self._rejects = rejects
         self._ratios = ratios
-        self._texts: dict[Cell, str] = {}  # of texts alone
+        self._texts = Texts(self._said)
         self._styles: dict[tuple[str, bool, bool], str] = {}
 
     def lines(self, first: int, batch: Batch) -> bytes:
@@ -169,10 +167,14 @@ class _Rows:
 
     def _column(self, column: Column, rows: int) -> list[str]:
         """Return what the cells of a column say behind their places."""
-        number_format = column.number_format
-        number, texts = self._style(number_format) + "><v>", self._texts
+        number_format, texts = column.number_format, self._texts
+        number = self._style(number_format) + "><v>"
         said = [
-            f"{number}{cell!r}</v></c>" if type(cell) is float else texts.get(cell) or self._said(cell, number_format)
+            f"{number}{cell!r}</v></c>"
+            if type(cell) is float
+            else texts[cell]
+            if type(cell) is str
+            else self._said(cell, number_format)
             for cell in column.unformatted()
         ]
         return said if len(said) == rows else said * rows
@@ -197,12 +199,7 @@ class _Rows:
     def _text(self, cell: str, bad: bool) -> str:
         text = _legal(cell)
         style = self._style(quoted=text.startswith(_FORMULA_SIGNS), bad=bad)
-        said = f'{style} t="inlineStr"><is><t xml:space="preserve">{escape(text)}</t></is></c>'
-        if len(cell) <= _LONG and not bad:
-            if len(self._texts) >= _REMEMBERED:
-                self._texts.clear()
-            self._texts[cell] = said
-        return said
+        return f'{style} t="inlineStr"><is><t xml:space="preserve">{escape(text)}</t></is></c>'
 
     def _as_made(self, cell: Cell, bad: bool) -> str:
         """Return what a cell of a rarer kind says as openpyxl makes it."""

@@ -87,7 +87,7 @@ class Says(NamedTuple):
 
 
 def ask(archive: ZipFile, part: str, index: int) -> Says:
-    """Ask the library what each shared string and each style of a workbook means."""
+    """Tell what each shared string and each style of a workbook means, as far as need be by asking the library."""
     book = package.book_part(archive)
     folder = posixpath.dirname(book)
     kept = [name for kind, name in package.relations(archive, book).values() if kind == "sharedStrings"]

@@ -9,18 +9,16 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain, takewhile
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from wdh_luigi import spellings
 from wdh_luigi.batches import Batch, Column
-from wdh_luigi.cells import MERGED, Cell, ErrorCell, NumberCell
+from wdh_luigi.cells import MERGED, Cell, ErrorCell, NumberCell, Texts
 from wdh_luigi.errors import WorkbookError
 from wdh_luigi.schema import Domain
 from wdh_luigi.workbook import headings
 from wdh_luigi.workbook.book import Book, Merge, Row, Sheet
 from wdh_luigi.workbook.headings import SEARCHED_ROWS, Headings, MissingHeadings, UnclearHeadings, letters
-
-_Said = TypeVar("_Said")
 
 
 @dataclass
@@ -192,7 +190,8 @@ class _BareNumbers:
         numbers = cells if kinds <= _NUMBERS else [cell for cell in cells if type(cell) in _NUMBERS]
         if self._are_between(numbers):
             self._extremes.count += len(numbers)
-            left, known = () if kinds <= _NOTED else zip(rows, cells, strict=True), _bare_number.get
+            left = () if kinds <= _NOTED else zip(rows, cells, strict=True)
+            known = _bare_number.get  # None of a text that was met and is no bare number, as most rates in texts are
             self._add([(row, cell) for row, cell in left if type(cell) not in _NOTED and known(cell, cell) is not None])
         else:
             self._add(zip(rows, cells, strict=True))
@@ -214,29 +213,9 @@ _NUMBERS = frozenset({int, float})
 _NOTED = _NUMBERS | {type(None)}
 
 
-class _Texts(dict[str, _Said], Generic[_Said]):
-    """What is said of short texts, remembered: columns have many alike."""
-
-    def __init__(self, function: Callable[[Cell], _Said]) -> None:
-        self._function = function
-
-    def __missing__(self, text: str) -> _Said:
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        said = self._function(text)
-        if len(text) <= _LONG:
-            self[text] = said
-        return said
-
-    def __call__(self, cell: Cell) -> _Said:
-        return self[cell] if type(cell) is str else self._function(cell)
-
-
-_REMEMBERED = 20_000  # texts
-_LONG = 60  # characters
-_is_total = _Texts(spellings.is_total)
-_is_blank = _Texts(spellings.is_blank)
-_bare_number = _Texts(spellings.bare_number)
+_is_total = Texts(spellings.is_total)
+_is_blank = Texts(spellings.is_blank)
+_bare_number = Texts(spellings.bare_number)
 
 
 def _identity(domain: Domain) -> list[str]:
